@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`dehaze run` and `dehaze plan`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dehaze_core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from dehaze_core.engine import RunSettings
+
+Source = Annotated[str, typer.Argument(metavar="IN", help="Raster to dehaze.")]
+ModelName = Annotated[str, typer.Option(help="Model, see 'dehaze models'.")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Bands = Annotated[
+    str | None,
+    typer.Option(help="Red, green and blue as band numbers, e.g. 3,2,1; or one band."),
+]
+Extent = Annotated[
+    str | None, typer.Option(help="xmin,ymin,xmax,ymax in the raster's CRS; the whole raster if left out.")
+]
+Block = Annotated[int | None, typer.Option(help="Block size in px; chosen by memory if left out.")]
+MemoryLimit = Annotated[int | None, typer.Option(help="Memory to use at most, MiB.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("run")(run)
+    app.command("plan")(plan)
+
+
+def run(
+    source: Source,
+    destination: Annotated[Path, typer.Argument(metavar="OUT", help="GeoTIFF to write.")],
+    model: ModelName = "dehazexl-lite",
+    device: DeviceName = "auto",
+    strength: Annotated[float, typer.Option(help="Share of the haze to remove, 0 to 1.5.")] = 1.0,
+    bands: Bands = None,
+    extent: Extent = None,
+    block: Block = None,
+    memory_limit: MemoryLimit = None,
+    threads: Threads = None,
+    thickness: Annotated[
+        Path | None, typer.Option(help="Also write the haze thickness to this GeoTIFF.")
+    ] = None,
+    creation_option: Annotated[
+        list[str] | None, typer.Option("--co", help="GDAL creation option KEY=VALUE, repeatable.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing outputs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the haze of a raster; an interrupted run goes on when started again."""
+    from dehaze_core.cli.console import TerminalProgress
+    from dehaze_core.engine import run as run_engine
+
+    settings = _settings(
+        source=source,
+        destination=str(destination),
+        model=model,
+        device=device,
+        strength=strength,
+        bands=_numbers(bands, int, "--bands"),
+        extent=_numbers(extent, float, "--extent"),
+        block_size=block,
+        memory_limit=memory_limit,
+        threads=threads,
+        thickness=None if thickness is None else str(thickness),
+        overwrite=overwrite,
+        creation_options=tuple(creation_option or ()),
+    )
+    with TerminalProgress(quiet=as_json) as progress:
+        report = run_engine(settings, progress)
+    _show(report.as_dict(), as_json)
+
+
+def plan(
+    source: Source,
+    model: ModelName = "dehazexl-lite",
+    device: DeviceName = "auto",
+    bands: Bands = None,
+    extent: Extent = None,
+    block: Block = None,
+    memory_limit: MemoryLimit = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run would do and need: blocks, memory, disk, time. Nothing is written."""
+    from dehaze_core.engine import make_plan
+
+    settings = _settings(
+        source=source,
+        destination="not written",
+        model=model,
+        device=device,
+        bands=_numbers(bands, int, "--bands"),
+        extent=_numbers(extent, float, "--extent"),
+        block_size=block,
+        memory_limit=memory_limit,
+        threads=threads,
+    )
+    _show(make_plan(settings).as_dict(), as_json)
+
+
+def _settings(**values: Any) -> RunSettings:  # noqa: ANN401 - fields of RunSettings
+    from dehaze_core.engine import RunSettings
+
+    return RunSettings(**values)
+
+
+def _numbers(text: str | None, kind: type, option: str) -> tuple[Any, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingsError(f"{option} is '{text}', expected numbers separated by commas.") from error
+
+
+def _show(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(values, indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for key, value in values.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        table.add_row(key.replace("_", " "), shown)
+    Console(soft_wrap=True, highlight=False).print(table)

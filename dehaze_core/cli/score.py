@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`dehaze score`: how good is a model, or any other method, on a folder of hazy and clear pairs?"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from dehaze_core.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from dehaze_core.metrics.pairs import Group, Pair, PairScore, Picture, Restorer, Summary
+
+DEFAULT_MODEL = "dehazexl-lite"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("score")(score)
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(help="Folder with hazy/ and clear/ pictures.")],
+    model: Annotated[str, typer.Option(help="Model to score.")] = DEFAULT_MODEL,
+    method: Annotated[
+        str | None, typer.Option(help="A function instead of a model, as module:function.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of restored pictures to score instead of a model.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that receives the restored pictures as PNG.")
+    ] = None,
+    csv_path: Annotated[
+        Path | None,
+        typer.Option("--csv", help="CSV file that receives the numbers of every image."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Score restored pictures against clear ones: PSNR, SSIM, CIEDE2000, per haze level."""
+    from dehaze_core.metrics.pairs import Summary, find_pairs
+
+    if method is not None and predictions is not None:
+        raise SettingsError("--method and --predictions exclude each other; give one of them.")
+    pairs = find_pairs(folder)
+    label, restorers = _choose(pairs, model, method, predictions)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    scores = [
+        _score_and_keep(pair, restore, out)
+        for pair, restore in track(
+            list(zip(pairs, restorers, strict=True)),
+            description=f"Scoring {label}",
+            console=Console(stderr=True),
+            transient=True,
+        )
+    ]
+    summary = Summary.of(scores)
+    if csv_path is not None:
+        _write_csv(csv_path, scores)
+    if as_json:
+        typer.echo(json.dumps({"method": label, **_finite(summary.as_dict())}, indent=2))
+    else:
+        _print(summary, label)
+
+
+def _choose(
+    pairs: list[Pair], model: str, method: str | None, predictions: Path | None
+) -> tuple[str, list[Restorer]]:
+    """Return a label and one restorer for each pair."""
+    if predictions is not None:
+        return str(predictions), [_stored(predictions, pair) for pair in pairs]
+    restore = _load_method(method) if method is not None else _load_model(model)
+    return method or model, [restore] * len(pairs)
+
+
+def _load_model(name: str) -> Restorer:
+    from dehaze_core.engine.in_memory import restore_array
+
+    return lambda picture: restore_array(picture, name)
+
+
+def _load_method(entry: str) -> Restorer:
+    module_name, colon, function_name = entry.partition(":")
+    if not colon:
+        raise SettingsError(
+            f"--method is {entry!r}; expected module:function.",
+            hint="For example: --method benchmarks.dark_channel:restore.",
+        )
+    try:
+        function = getattr(import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            f"--method {entry} cannot be loaded: {error}.",
+            hint="The module must be importable from here; set PYTHONPATH if it is elsewhere.",
+        ) from error
+    restorer: Restorer = function
+    return restorer
+
+
+def _stored(folder: Path, pair: Pair) -> Restorer:
+    from dehaze_core.metrics.pairs import find_partner, load_picture
+
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected restored pictures in it.")
+    path = find_partner(folder, pair.name)
+    return lambda _: load_picture(path)
+
+
+def _score_and_keep(pair: Pair, restore: Restorer, out: Path | None) -> PairScore:
+    from dehaze_core.metrics.pairs import score_pair
+
+    result, restored = score_pair(pair, restore)
+    if out is not None:
+        _save(restored, out / f"{pair.name}.png")
+    return result
+
+
+def _save(picture: Picture, path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture).save(path)
+
+
+def _write_csv(path: Path, scores: list[PairScore]) -> None:
+    rows = [result.as_dict() for result in scores]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Replace infinities, which JSON does not know, by None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _print(summary: Summary, label: str) -> None:
+    table = Table(
+        title=f"{label}: input → output, mean over images",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column("level", no_wrap=True)
+    for heading in ("n", "PSNR dB", "SSIM", "CIEDE2000", "change DN"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for level, group in summary.levels.items():
+        table.add_row(*_cells(level, group))
+    table.add_section()
+    for name, chosen in (
+        ("all hazy", summary.hazy),
+        ("chips", summary.chips),
+        ("large scenes", summary.large),
+    ):
+        if chosen is not None:
+            table.add_row(*_cells(name, chosen), style="bold" if chosen is summary.hazy else "")
+    console = Console()
+    console.print(table)
+    if summary.improved is not None:
+        console.print(f"improved (PSNR): {summary.improved:.1%} of the hazy images")
+    if summary.clear is not None:
+        console.print(f"clear images (L0) changed by {summary.clear.change_dn:.2f} DN RMS")
+
+
+def _cells(name: str, group: Group) -> list[str]:
+    return [
+        name,
+        str(group.images),
+        f"{group.psnr_in:.2f} → {group.psnr_out:.2f}",
+        f"{group.ssim_in:.3f} → {group.ssim_out:.3f}",
+        f"{group.ciede_in:.2f} → {group.ciede_out:.2f}",
+        f"{group.change_dn:.2f}",
+    ]

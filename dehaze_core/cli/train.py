@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`dehaze train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dehaze_core.errors import SettingsError
+
+TRAINABLE = ("dehazexl-lite",)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("train")(train)
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="Model to train: dehazexl-lite.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder of clear RGB images; a MANIFEST.csv may give their sites.")
+    ],
+    minutes: Annotated[float, typer.Option(help="Time budget, resumed parts included.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, weights and card.")] = Path(
+        "build/train"
+    ),
+    textures: Annotated[
+        Path | None, typer.Option(help="Folder of grey images of real haze thickness.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 20,
+) -> None:
+    """Train a model on clear images, with haze made on the fly; goes on where it was stopped."""
+    from dehaze_core.training.session import train_lite
+
+    if model not in TRAINABLE:
+        raise SettingsError(f"Model '{model}' cannot be trained; known are {', '.join(TRAINABLE)}.")
+    card = train_lite(
+        data=data,
+        textures=textures,
+        out=out,
+        minutes=minutes,
+        device=device,
+        threads=threads,
+        seed=seed,
+        report=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(f"Wrote {out / card.name}.safetensors and its card {card.name}.json")

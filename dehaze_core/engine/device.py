@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place where a device and its number format are chosen."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from dehaze_core.engine.settings import DeviceChoice
+from dehaze_core.errors import ResourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a run computes.
+
+    Attributes:
+        torch: The device.
+        description: Its name for people.
+        autocast: Type of the network's matrix products; None keeps float32.
+    """
+
+    torch: torch.device
+    description: str
+    autocast: torch.dtype | None
+
+
+def choose_device(choice: DeviceChoice) -> Device:
+    """Return the device for a user's choice.
+
+    Raises:
+        ResourceError: CUDA was asked for and there is none.
+    """
+    if choice != "cpu" and torch.cuda.is_available():
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+        name = torch.cuda.get_device_name()
+        return Device(torch.device("cuda"), f"CUDA ({name})", dtype)
+    if choice == "cuda":
+        raise ResourceError(
+            "A CUDA device was asked for, but PyTorch finds none.",
+            hint="Choose device 'auto' or 'cpu', or install a CUDA build of PyTorch and its driver.",
+            code="DEVICE_MISSING",
+        )
+    # bfloat16 would be faster on some CPUs, but tiles would no longer equal the whole to 1e-5.
+    return Device(torch.device("cpu"), f"CPU ({_cpu_name()}, {torch.get_num_threads()} threads)", None)
+
+
+def use_threads(threads: int | None) -> int:
+    """Set and return the number of CPU threads of the network."""
+    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
+    count = count or os.cpu_count() or 1
+    torch.set_num_threads(count)
+    return count
+
+
+def _cpu_name() -> str:
+    return platform.processor() or platform.machine()

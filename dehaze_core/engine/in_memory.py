@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Dehaze a small picture in one piece: for scoring, and as the yardstick of the streaming engine."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from dehaze_core.grid.blocks import mirrored
+from dehaze_core.haze.layers import correct, full_resolution
+from dehaze_core.models import load_model
+from dehaze_core.models.dehazexl.lite import TOKEN_PX, DehazeXLLite
+from dehaze_core.scene.srgb import srgb_decode, srgb_encode
+
+
+def restore_array(image: NDArray[np.uint8], model: str, strength: float = 1.0) -> NDArray[np.uint8]:
+    """Dehaze an 8-bit picture.
+
+    Args:
+        image: (H, W, 3) uint8, display-encoded red, green, blue; all pixels valid.
+        model: Name of a model.
+        strength: Share of the haze to remove.
+
+    Returns:
+        The same shape and type.
+    """
+    display = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+    with torch.inference_mode():
+        linear = restore_linear(_network(model), display, torch.ones(image.shape[:2]), strength)
+        encoded = srgb_encode(linear.clamp_(0.0, 1.0), peak=255.0)
+    return encoded.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def restore_linear(
+    network: DehazeXLLite, display: Tensor, valid: Tensor, strength: float = 1.0
+) -> Tensor:
+    """Dehaze a picture in one pass of the network over all of it.
+
+    Args:
+        network: The model.
+        display: (3, H, W) float32 display-encoded, [0, 1].
+        valid: (H, W) float32, 1 where the pixel holds data, else 0.
+        strength: Share of the haze to remove.
+
+    Returns:
+        (3, H, W) linear light, not clipped.
+    """
+    height, width = valid.shape
+    rows = torch.from_numpy(mirrored(0, -(-height // TOKEN_PX) * TOKEN_PX, height))
+    cols = torch.from_numpy(mirrored(0, -(-width // TOKEN_PX) * TOKEN_PX, width))
+    real = F.pad(valid, (0, len(cols) - width, 0, len(rows) - height))
+    weight = F.avg_pool2d(real[None], TOKEN_PX)
+    padded = display[:, rows][:, :, cols][None]
+    mask = valid[rows][:, cols][None, None]
+    maps, scene = network(padded * mask, mask, weight)
+    luminance = (padded * mask).mean(dim=1, keepdim=True)
+    tau, airlight = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
+    tau, airlight = tau[0, :, :height, :width], airlight[0, :, :height, :width]
+    return correct(srgb_decode(display), tau, airlight, scene.ratios[0], strength)
+
+
+@lru_cache(maxsize=2)
+def _network(name: str) -> DehazeXLLite:
+    return load_model(name).network

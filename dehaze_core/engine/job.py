@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run with everything it needs opened and decided, and how it sees a block of pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dehaze_core.engine.device import Device
+from dehaze_core.grid import Block, BlockGrid, Window
+from dehaze_core.grid.blocks import mirrored
+from dehaze_core.models.dehazexl.lite import DehazeXLLite
+from dehaze_core.scene import Radiometry, Scene
+
+Pixels = NDArray[np.generic]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the passes work with.
+
+    Attributes:
+        scene: The source, already cropped to the extent.
+        model_bands: 0-based bands that stand for red, green and blue, or one band for all three.
+        radiometry: Stored values to linear light and back.
+        network: The model, on `device`.
+        device: Where it runs.
+        grid: Blocks and halos.
+        strength: Share of the haze to remove.
+    """
+
+    scene: Scene
+    model_bands: tuple[int, ...]
+    radiometry: Radiometry
+    network: DehazeXLLite
+    device: Device
+    grid: BlockGrid
+    strength: float
+
+    def read(self, window: Window, bands: tuple[int, ...]) -> tuple[Pixels, Mask]:
+        """Read a window of the padded raster; pixels beyond the edge are mirrored.
+
+        Returns:
+            (B, h, w) stored values and (h, w) validity of the mirrored pixels.
+        """
+        rows = mirrored(window.row, window.row_stop, self.grid.height)
+        cols = mirrored(window.col, window.col_stop, self.grid.width)
+        inside = Window(
+            int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
+        )
+        pixels, valid = self.scene.read(inside, bands)
+        if (inside.row, inside.col, inside.height, inside.width) != (
+            window.row,
+            window.col,
+            window.height,
+            window.width,
+        ):
+            index = np.ix_(rows - inside.row, cols - inside.col)
+            pixels, valid = pixels[:, *index], valid[index]
+        return pixels, valid
+
+    def network_input(self, pixels: Pixels, valid: Mask) -> tuple[Tensor, Tensor]:
+        """Return display-encoded RGB (1, 3, H, W) and mask (1, 1, H, W) for the network.
+
+        Args:
+            pixels: (3, H, W) or (1, H, W) stored values of the model bands.
+            valid: (H, W).
+        """
+        mask = torch.from_numpy(valid).to(self.device.torch)
+        stored = torch.from_numpy(pixels).to(self.device.torch)
+        display = self.radiometry.display(stored)
+        # Values of invalid pixels can be anything, NaN too; multiplying by the mask would keep NaN.
+        display = torch.where(mask, display, 0.0).clamp_(0.0, 1.0)
+        return display.expand(3, -1, -1)[None], mask.float()[None, None]
+
+    def token_weight(self, block: Block, valid: Mask) -> NDArray[np.float32]:
+        """Return the share of real, valid pixels of each token of a block's core.
+
+        Args:
+            block: The block.
+            valid: (H, W) validity of its outer window.
+        """
+        inset = block.inset
+        real = valid[inset.slices].copy()
+        real[self.grid.height - block.core.row :] = False
+        real[:, self.grid.width - block.core.col :] = False
+        cell = self.grid.cell
+        cells = real.reshape(inset.height // cell, cell, inset.width // cell, cell)
+        weight: NDArray[np.float32] = cells.mean(axis=(1, 3), dtype=np.float32)
+        return weight

@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run from source to finished file: plan, pass A, context, pass B, finalise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dehaze_core import __version__
+from dehaze_core.engine.context import ContextStep, SceneContext
+from dehaze_core.engine.device import Device, choose_device, use_threads
+from dehaze_core.engine.finalise import write_cog
+from dehaze_core.engine.job import Job
+from dehaze_core.engine.journal import Journal
+from dehaze_core.engine.memory import peak_memory_mib
+from dehaze_core.engine.passes import Restorer, encode_blocks
+from dehaze_core.engine.plan import MIB, Plan, choose_model_bands, draw_plan, measured_seconds
+from dehaze_core.engine.progress import Progress
+from dehaze_core.engine.result_store import ResultStore
+from dehaze_core.engine.settings import RunSettings
+from dehaze_core.engine.workspace import Workspace, digest
+from dehaze_core.errors import OutputError, ResourceError
+from dehaze_core.grid import BlockGrid, Window
+from dehaze_core.haze.bands import band_haze
+from dehaze_core.models import Model, load_model
+from dehaze_core.models.dehazexl.lite import TOKEN_PX
+from dehaze_core.scene import Frame, Radiometry, Scene, open_scene
+
+ENCODE_UNTIL, CONTEXT_UNTIL, RESTORE_UNTIL = 0.30, 0.36, 0.84
+"""Shares of the progress bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did.
+
+    Attributes:
+        output: The file written.
+        thickness: The haze-thickness file written, or None.
+        width: Columns, px.
+        height: Rows, px.
+        model: Name of the model.
+        model_sha256: Digest of its weights.
+        device: Where it ran.
+        block_size: Side of a block, px.
+        blocks: Number of blocks.
+        resumed_blocks: How many were finished by an earlier run.
+        seconds: Wall time.
+        mpx_per_second: Megapixels per second from file to file.
+        mean_thickness: Mean optical thickness at 550 nm over valid pixels.
+        mean_transmission: exp(-mean_thickness).
+        valid_fraction: Share of valid pixels.
+        peak_memory_mib: Peak resident memory of the process.
+    """
+
+    output: str
+    thickness: str | None
+    width: int
+    height: int
+    model: str
+    model_sha256: str
+    device: str
+    block_size: int
+    blocks: int
+    resumed_blocks: int
+    seconds: float
+    mpx_per_second: float
+    mean_thickness: float
+    mean_transmission: float
+    valid_fraction: float
+    peak_memory_mib: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-able data."""
+        return asdict(self)
+
+
+def make_plan(settings: RunSettings) -> Plan:
+    """Return what a run with these settings would do, with a time forecast measured on this machine.
+
+    Raises:
+        DehazeError: The run would be refused.
+    """
+    use_threads(settings.threads)
+    device = choose_device(settings.device)
+    model = load_model(settings.model)
+    with _open_source(settings) as scene:
+        plan = draw_plan(scene.frame, model, device, settings)
+    network = model.network.to(device.torch)
+    return replace(plan, seconds=measured_seconds(plan, replace(model, network=network), device))
+
+
+def run(settings: RunSettings, progress: Progress) -> Report:
+    """Dehaze a raster.
+
+    The output has the source's size (or the extent's), CRS, geotransform, data type, nodata and
+    metadata. It appears whole or not at all. A run that was interrupted goes on where it stopped when it
+    is started again with the same settings.
+
+    Args:
+        settings: What to do.
+        progress: Told about the way.
+
+    Returns:
+        Facts about the run.
+
+    Raises:
+        DehazeError: The run is refused or fails; nothing is left under the outputs' names.
+    """
+    start = time.monotonic()
+    use_threads(settings.threads)
+    device = choose_device(settings.device)
+    progress.log(f"Device: {device.description}")
+    model = load_model(settings.model)
+    model = replace(model, network=model.network.to(device.torch))
+    with _open_source(settings) as scene, _open_workspace(settings) as workspace:
+        runner = _Runner(settings, model, device, scene, workspace, progress)
+        runner.prepare()
+        runner.restore()
+        runner.finalise()
+        workspace.delete()
+        return runner.report(time.monotonic() - start)
+
+
+class _Runner:
+    """The steps of one run and what they share."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        model: Model,
+        device: Device,
+        scene: Scene,
+        workspace: Workspace,
+        progress: Progress,
+    ) -> None:
+        self.settings = settings
+        self.model = model
+        self.device = device
+        self.scene = scene
+        self.workspace = workspace
+        self.progress = progress
+        self.resumed = 0
+
+    def prepare(self) -> None:
+        """Decide on blocks, check memory and disk, and open the stores."""
+        scene, settings = self.scene, self.settings
+        bands = choose_model_bands(scene.frame, settings.bands)
+        self.plan = draw_plan(scene.frame, self.model, self.device, self._with_stored_block_size())
+        self._check_disk()
+        self._say_plan()
+        size, halo = self.plan.block_size, self.plan.halo
+        grid = BlockGrid(scene.frame.height, scene.frame.width, size, halo, TOKEN_PX)
+        identity = self._identity()
+        reason = self.workspace.prepare(identity)
+        if reason is not None:
+            self.progress.warning(reason)
+        self.job = Job(
+            scene=scene,
+            model_bands=bands,
+            radiometry=Radiometry.for_scene(scene, bands),
+            network=self.model.network,
+            device=self.device,
+            grid=grid,
+            strength=settings.strength,
+        )
+        frame = scene.frame
+        self._key = digest(identity)
+        self.results = self._store("result", (frame.count, frame.height, frame.width), frame.dtype, size)
+        self.thickness: ResultStore | None = None
+        if settings.thickness is not None:
+            self.thickness = self._store("thickness", (1, frame.height, frame.width), "float32", size)
+
+    def restore(self) -> None:
+        """Run both passes and the context between them."""
+        with ExitStack() as stack:
+            self.journal = Journal(self.workspace.folder / "blocks.jsonl")
+            stack.callback(self.journal.close)
+            missing = Restorer(self.job, None, self.results, self.thickness, self.journal).missing()
+            self.resumed = len(self.job.grid) - len(missing)
+            if self.resumed:
+                self.progress.log(f"Resuming: {self.resumed} of {len(self.job.grid)} blocks are finished.")
+            if not missing:
+                return
+            context = self._context()
+            if context is not None:
+                stack.callback(context.conditions.close)
+                self._warn_of_left_out_bands(context)
+            restorer = Restorer(self.job, context, self.results, self.thickness, self.journal)
+            done = self.resumed
+            for _ in restorer.run(missing):
+                done += 1
+                self._advance(CONTEXT_UNTIL, RESTORE_UNTIL, done / len(self.job.grid), "Removing haze")
+
+    def finalise(self) -> None:
+        """Write the output files, each whole or not at all."""
+        outputs = [(self.results, self.scene.frame, self.settings.destination)]
+        if self.thickness is not None and self.settings.thickness is not None:
+            outputs.append((self.thickness, _thickness_frame(self.scene.frame), self.settings.thickness))
+        for number, (store, frame, path) in enumerate(outputs):
+            share = partial(self._finalise_progress, number, len(outputs))
+            mask_read = self._read_mask if frame.mask == "internal" else None
+            write_cog(
+                store.read,
+                frame,
+                mask_read,
+                Path(path),
+                provenance=self._provenance(),
+                creation_options=self.settings.creation_options,
+                progress=share,
+            )
+        self.progress.update(1.0, "Done")
+
+    def report(self, seconds: float) -> Report:
+        """Sum up the run."""
+        frame, plan = self.scene.frame, self.plan
+        valid = sum(record.valid for record in self.journal)
+        thickness = sum(record.thickness for record in self.journal) / max(valid, 1)
+        return Report(
+            output=self.settings.destination,
+            thickness=self.settings.thickness,
+            width=frame.width,
+            height=frame.height,
+            model=self.model.card.name,
+            model_sha256=self.model.card.sha256,
+            device=self.device.description,
+            block_size=plan.block_size,
+            blocks=plan.blocks,
+            resumed_blocks=self.resumed,
+            seconds=round(seconds, 3),
+            mpx_per_second=round(frame.width * frame.height / 1e6 / max(seconds, 1e-9), 3),
+            mean_thickness=thickness,
+            mean_transmission=float(np.exp(-thickness)),
+            valid_fraction=valid / (frame.width * frame.height),
+            peak_memory_mib=peak_memory_mib(),
+        )
+
+    def _with_stored_block_size(self) -> RunSettings:
+        """Prefer the block size of an interrupted run, which may have seen another amount of free memory."""
+        stored = self.workspace.read_identity()
+        if self.settings.block_size is None and stored is not None:
+            size = stored.get("block_size")
+            if isinstance(size, int):
+                return replace(self.settings, block_size=size)
+        return self.settings
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "input": self.scene.fingerprint(),
+            "model": self.model.card.sha256,
+            "strength": self.settings.strength,
+            "bands": list(self.plan.model_bands),
+            "thickness_wanted": self.settings.thickness is not None,
+            "block_size": self.plan.block_size,
+            "precision": str(self.device.autocast),
+            "version": __version__,
+        }
+
+    def _store(self, name: str, shape: tuple[int, int, int], dtype: str, chunk: int) -> ResultStore:
+        return ResultStore.open(
+            self.workspace.folder / name, shape=shape, dtype=dtype, chunk=chunk, settings_hash=self._key
+        )
+
+    def _context(self) -> SceneContext | None:
+        """Run pass A and the context step; None where no pixel is valid."""
+        grid, network = self.job.grid, self.job.network
+        width = network.config.widths[-1]
+        tokens = self._store(
+            "tokens",
+            (width + 1, grid.cell_rows, grid.cell_cols),
+            "float32",
+            grid.size // grid.cell,
+        )
+        for block in encode_blocks(self.job, tokens):
+            self._advance(0.0, ENCODE_UNTIL, (block.index + 1) / len(grid), "Looking at the scene")
+        step = ContextStep(network, self.device.torch, grid, tokens, self.workspace.folder)
+        return step.run(
+            lambda share: self._advance(ENCODE_UNTIL, CONTEXT_UNTIL, share, "Global context")
+        )
+
+    def _read_mask(self, window: Window) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        return self.scene.read(window, self.job.model_bands)[1]
+
+    def _advance(self, start: float, stop: float, share: float, text: str) -> None:
+        self.progress.update(start + (stop - start) * share, text)
+
+    def _finalise_progress(self, number: int, count: int, share: float) -> None:
+        self._advance(RESTORE_UNTIL, 1.0, (number + share) / count, "Writing the output")
+
+    def _say_plan(self) -> None:
+        plan = self.plan
+        context = "exact" if plan.context_cell == 1 else f"bounded, cells of {plan.context_cell} tokens"
+        self.progress.log(
+            f"Plan: {plan.width} x {plan.height} px, {plan.bands} bands {plan.dtype}; {plan.blocks} blocks "
+            f"of {plan.block_size} px with a halo of {plan.halo} px; context {context}; about "
+            f"{plan.memory_mib} MiB of memory and {plan.disk_mib} MiB of disk."
+        )
+
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self.workspace.folder).free // MIB
+        if free < self.plan.disk_mib:
+            raise ResourceError(
+                f"The run needs {self.plan.disk_mib} MiB of disk beside {self.settings.destination}, "
+                f"{free} MiB are free.",
+                hint="Free space, or choose an output on another disk.",
+                code="DISK",
+            )
+
+    def _warn_of_left_out_bands(self, context: SceneContext) -> None:
+        frame = self.scene.frame
+        corrected = {
+            band.index
+            for band in band_haze(
+                self.job.model_bands, frame.color_interp, float(context.scene.alpha)
+            )
+        }
+        left = [str(band + 1) for band in frame.color_bands if band not in corrected]
+        if left:
+            self.progress.warning(
+                f"Bands {', '.join(left)} are copied unchanged: their wavelength is not known. Set their "
+                "colour interpretation (for example nir) to have them corrected."
+            )
+
+    def _provenance(self) -> dict[str, str]:
+        settings = self.settings.as_dict()
+        return {
+            "DEHAZE_VERSION": __version__,
+            "DEHAZE_MODEL": self.model.card.name,
+            "DEHAZE_MODEL_SHA256": self.model.card.sha256,
+            "DEHAZE_PARAMETERS": json.dumps(settings, sort_keys=True),
+            "DEHAZE_SOURCE": self.scene.fingerprint(),
+        }
+
+
+def _open_source(settings: RunSettings) -> Scene:
+    scene = open_scene(settings.source)
+    if settings.extent is None:
+        return scene
+    return scene.crop(scene.window_of_extent(settings.extent))
+
+
+def _open_workspace(settings: RunSettings) -> Workspace:
+    for output in settings.outputs:
+        path = Path(output)
+        if not path.parent.is_dir():
+            raise OutputError(
+                f"The folder {path.parent} of the output does not exist.",
+                hint="Create it, or choose another output.",
+                code="OUTPUT_FOLDER",
+            )
+        if path.exists() and not settings.overwrite:
+            raise OutputError(
+                f"The output {path} exists already.",
+                hint="Choose another name, or allow overwriting.",
+                code="OUTPUT_EXISTS",
+            )
+    return Workspace(Path(settings.destination))
+
+
+def _thickness_frame(frame: Frame) -> Frame:
+    """Return the frame of a haze-thickness layer over the same ground."""
+    return Frame(
+        width=frame.width,
+        height=frame.height,
+        count=1,
+        dtype="float32",
+        crs_wkt=frame.crs_wkt,
+        transform=frame.transform,
+        nodata=(float("nan"),),
+        mask="nan",
+        descriptions=("haze optical thickness at 550 nm",),
+        units=("1",),
+        color_interp=("gray",),
+        gcps=frame.gcps,
+        gcp_crs_wkt=frame.gcp_crs_wkt,
+        rpcs=frame.rpcs,
+        block_shape=frame.block_shape,
+    )

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user can ask of a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from dehaze_core.errors import SettingsError
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+
+MAX_STRENGTH = 1.5
+MIN_MEMORY_MIB = 512
+MIN_BLOCK_PX = 64
+EXTENT_NUMBERS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """Settings of one run; checked when made.
+
+    Attributes:
+        source: Raster to dehaze: a path or anything GDAL opens.
+        destination: GeoTIFF to write.
+        model: Name of a model, see `dehaze models`.
+        device: `auto` takes a CUDA device where there is one.
+        strength: Share of the haze to remove, 0..1.5; 1 is the full correction.
+        bands: 1-based numbers of the bands that stand for red, green and blue (three), or of the one
+            band of a panchromatic image; None finds them by colour interpretation.
+        extent: (xmin, ymin, xmax, ymax) in the raster's CRS; None for the whole raster.
+        block_size: Side of a block in px; None lets the plan choose. Never changes pixels.
+        memory_limit: Memory the run may use, in MiB; None for a share of what is free.
+        threads: CPU threads; None for all cores.
+        thickness: Also write the haze thickness (optical thickness at 550 nm, float32) here.
+        overwrite: Replace existing outputs.
+        creation_options: GDAL creation options of the output, `KEY=VALUE`.
+
+    Raises:
+        SettingsError: A value is out of its range.
+    """
+
+    source: str
+    destination: str
+    model: str = "dehazexl-lite"
+    device: DeviceChoice = "auto"
+    strength: float = 1.0
+    bands: tuple[int, ...] | None = None
+    extent: tuple[float, float, float, float] | None = None
+    block_size: int | None = None
+    memory_limit: int | None = None
+    threads: int | None = None
+    thickness: str | None = None
+    overwrite: bool = True
+    creation_options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check every value that can be checked without opening the source."""
+        _require(bool(self.source), "An input raster is needed, none was given.")
+        _require(bool(self.destination), "An output path is needed, none was given.")
+        _require(
+            self.device in get_args(DeviceChoice),
+            f"Device '{self.device}' is unknown, expected one of {', '.join(get_args(DeviceChoice))}.",
+        )
+        _require(
+            0.0 <= self.strength <= MAX_STRENGTH,
+            f"A strength of {self.strength:g} was given, expected 0 to {MAX_STRENGTH:g}.",
+        )
+        if self.bands is not None:
+            _require(
+                len(self.bands) in (1, 3) and min(self.bands) >= 1,
+                f"Bands {self.bands} were given, expected three (red, green, blue) or one, counted from 1.",
+            )
+        if self.extent is not None:
+            _check_extent(self.extent)
+        self._check_sizes()
+        for option in self.creation_options:
+            _require("=" in option, f"Creation option '{option}' was given, expected KEY=VALUE.")
+        for output in self.outputs:
+            _require(
+                Path(output).resolve() != Path(self.source).resolve(),
+                f"The output {output} is the input itself; inputs are never overwritten.",
+            )
+        _require(
+            len({Path(output).resolve() for output in self.outputs}) == len(self.outputs),
+            "Output and haze thickness have the same path, expected two different ones.",
+        )
+
+    def _check_sizes(self) -> None:
+        for name, value, least, unit in (
+            ("block size", self.block_size, MIN_BLOCK_PX, "px"),
+            ("memory limit", self.memory_limit, MIN_MEMORY_MIB, "MiB"),
+            ("thread count", self.threads, 1, "threads"),
+        ):
+            _require(
+                value is None or value >= least,
+                f"A {name} of {value} {unit} was given, expected at least {least}.",
+            )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Paths this run writes."""
+        return (self.destination,) if self.thickness is None else (self.destination, self.thickness)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-able data."""
+        return asdict(self)
+
+
+def _check_extent(extent: tuple[float, float, float, float]) -> None:
+    ok = len(extent) == EXTENT_NUMBERS and all(math.isfinite(v) for v in extent)
+    _require(
+        ok and extent[0] < extent[2] and extent[1] < extent[3],
+        f"Extent {extent} was given, expected xmin, ymin, xmax, ymax with xmin < xmax and ymin < ymax.",
+    )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SettingsError(message)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tokens of a raster on disk, for working through them strip by strip.
+
+A flat file of float32 in (row, column, channel) order, read and written by position: unlike a memory
+map it does not grow the process, and unlike the block-wise token store it has no chunk borders.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dehaze_core.grid import Window
+
+Tokens = NDArray[np.float32]
+
+
+class TokenFile:
+    """A grid of tokens on disk.
+
+    Args:
+        path: File to create or open.
+        rows: Rows of tokens.
+        cols: Columns of tokens.
+        width: Channels of a token.
+    """
+
+    def __init__(self, path: Path, rows: int, cols: int, width: int) -> None:
+        self.rows, self.cols, self.width = rows, cols, width
+        path.touch()
+        self._file = path.open("r+b", buffering=0)
+        self._file.truncate(rows * cols * width * 4)
+        self._lock = threading.Lock()
+
+    def read_rows(self, row: int, row_stop: int) -> Tokens:
+        """Return full rows (row_stop - row, cols, width)."""
+        return self.read(Window(row, 0, row_stop - row, self.cols))
+
+    def write_rows(self, row: int, tokens: Tokens) -> None:
+        """Write full rows (r, cols, width) from `row` on."""
+        self._pwrite(np.ascontiguousarray(tokens), row * self.cols)
+
+    def read(self, window: Window) -> Tokens:
+        """Return a window (h, w, width), in tokens."""
+        out = np.empty((window.height, window.width, self.width), np.float32)
+        if window.width == self.cols:
+            self._pread(out, window.row * self.cols)
+            return out
+        for line in range(window.height):
+            self._pread(out[line], (window.row + line) * self.cols + window.col)
+        return out
+
+    def sync(self) -> None:
+        """Wait until everything written is on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> TokenFile:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def _pread(self, out: Tokens, first_token: int) -> None:
+        view = memoryview(out).cast("B")
+        with self._lock:
+            self._file.seek(first_token * self.width * 4)
+            while view:
+                count = self._file.readinto(view)
+                if not count:
+                    raise EOFError("the token file is shorter than it was made")
+                view = view[count:]
+
+    def _pwrite(self, tokens: Tokens, first_token: int) -> None:
+        view = memoryview(tokens).cast("B")
+        with self._lock:
+            self._file.seek(first_token * self.width * 4)
+            while view:
+                view = view[self._file.write(view) :]

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a raster is cut into blocks that overlap by a halo, and how it is continued beyond its edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dehaze_core.grid.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of work.
+
+    Attributes:
+        index: Position in the grid, row by row.
+        core: Pixels this block is responsible for, in the padded raster.
+        outer: Core and halo, cut at the padded raster's edge.
+    """
+
+    index: int
+    core: Window
+    outer: Window
+
+    @property
+    def inset(self) -> Window:
+        """The core as a window into the outer window."""
+        return self.core.shifted(-self.outer.row, -self.outer.col)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockGrid:
+    """Square blocks over a raster that is padded to whole cells at the right and lower edge.
+
+    Attributes:
+        height: Rows of the raster.
+        width: Columns of the raster.
+        size: Side of a block's core in px, a multiple of `cell`.
+        halo: Pixels around the core, a multiple of `cell`.
+        cell: Side of the cells that blocks consist of (tokens) in px.
+    """
+
+    height: int
+    width: int
+    size: int
+    halo: int
+    cell: int
+
+    def __post_init__(self) -> None:
+        """Check that blocks consist of whole cells."""
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"a raster of {self.height} x {self.width} px has no blocks")
+        if self.size < self.cell or self.size % self.cell or self.halo % self.cell:
+            raise ValueError(
+                f"block size {self.size} and halo {self.halo} must be multiples of {self.cell}"
+            )
+
+    @property
+    def padded_height(self) -> int:
+        """Rows of the padded raster."""
+        return -(-self.height // self.cell) * self.cell
+
+    @property
+    def padded_width(self) -> int:
+        """Columns of the padded raster."""
+        return -(-self.width // self.cell) * self.cell
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of blocks."""
+        return -(-self.padded_height // self.size)
+
+    @property
+    def cols(self) -> int:
+        """Number of columns of blocks."""
+        return -(-self.padded_width // self.size)
+
+    def __len__(self) -> int:
+        """Return the number of blocks."""
+        return self.rows * self.cols
+
+    def __getitem__(self, index: int) -> Block:
+        """Return a block by its position, row by row."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row, col = divmod(index, self.cols)
+        whole = (self.padded_height, self.padded_width)
+        core = Window(row * self.size, col * self.size, self.size, self.size).clipped(*whole)
+        return Block(index, core, core.padded(self.halo).clipped(*whole))
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield all blocks row by row."""
+        for index in range(len(self)):
+            yield self[index]
+
+    def cells(self, window: Window) -> Window:
+        """Return a window of the padded raster in units of cells (it must consist of whole cells)."""
+        return Window(
+            window.row // self.cell,
+            window.col // self.cell,
+            window.height // self.cell,
+            window.width // self.cell,
+        )
+
+    @property
+    def cell_rows(self) -> int:
+        """Rows of cells of the padded raster."""
+        return self.padded_height // self.cell
+
+    @property
+    def cell_cols(self) -> int:
+        """Columns of cells of the padded raster."""
+        return self.padded_width // self.cell
+
+
+def mirrored(start: int, stop: int, size: int) -> NDArray[np.intp]:
+    """Return which pixels stand for positions start..stop-1 of a line of `size` pixels.
+
+    Beyond the line's end it is reflected about its last pixel (which is not repeated), as often as
+    needed; a line of one pixel is repeated.
+    """
+    position = np.arange(start, stop, dtype=np.intp)
+    if size == 1:
+        return np.zeros_like(position)
+    folded: NDArray[np.intp] = np.abs((position + size - 1) % (2 * size - 2) - (size - 1))
+    return folded

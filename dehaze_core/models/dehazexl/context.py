@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The global bottleneck: every token of a raster looks at the whole raster.
+
+Tokens are the encoder's deepest features, one for 32 x 32 px. Exact attention over L tokens costs
+O(L^2); with more than `budget` tokens the keys and values come from a map of area-averaged tokens,
+at most `budget` of them, while every token still asks its own question: O(L * budget), streamable
+in any order, and equal to exact attention as long as L <= budget. Tokens without data weigh nothing
+in the averages and are never keys.
+
+All functions work on a *strip*: some full rows of the token grid, so that the grid never has to be
+in memory as a whole. A grid in memory is the case of one strip.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def pooling_factor(rows: int, cols: int, budget: int) -> int:
+    """Return the smallest cell side k so that ceil(rows/k) * ceil(cols/k) <= budget."""
+    k = 1
+    while -(-rows // k) * -(-cols // k) > budget:
+        k += 1
+    return k
+
+
+def position_code(row: int, row_stop: int, rows: int, cols: int, width: int) -> Tensor:
+    """Return the sine/cosine code of a strip of tokens, in coordinates relative to the raster.
+
+    Args:
+        row: First token row of the strip.
+        row_stop: Row behind its last.
+        rows: Token rows of the whole raster.
+        cols: Token columns of the whole raster.
+        width: Length of the code, a multiple of 4.
+
+    Returns:
+        (row_stop - row, cols, width) float32. The longer side of the raster spans 0..64, whatever
+        its size: a token sees where it lies in the scene, not how many pixels the scene has.
+    """
+    frequency = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    unit = 64.0 / max(rows, cols)
+    y = (torch.arange(row, row_stop, dtype=torch.float64) + 0.5)[:, None] * unit * frequency
+    x = (torch.arange(cols, dtype=torch.float64) + 0.5)[:, None] * unit * frequency
+    code_y = torch.cat((y.sin(), y.cos()), dim=-1)[:, None].expand(-1, cols, -1)
+    code_x = torch.cat((x.sin(), x.cos()), dim=-1)[None].expand(row_stop - row, -1, -1)
+    return torch.cat((code_x, code_y), dim=-1).float()
+
+
+def pool_strip(values: Tensor, weight: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Average a strip of tokens over k x k cells, weighted by their share of valid pixels.
+
+    Args:
+        values: (N, r, c, D) tokens; the strip starts at a multiple of k in the token grid.
+        weight: (N, r, c) share of valid pixels of each token, [0, 1].
+        k: Side of a cell in tokens; incomplete cells at the right and lower end are allowed.
+
+    Returns:
+        (N, ceil(r/k), ceil(c/k), D) weighted averages (0 where nothing is valid) and
+        (N, ceil(r/k), ceil(c/k)) the summed weights.
+    """
+    if k == 1:
+        return values, weight
+    _, r, c, _ = values.shape
+    pad = (0, 0, 0, -c % k, 0, -r % k)
+    weight4 = F.pad(weight[..., None], pad)
+    weighted = F.pad(values * weight[..., None], pad)
+    total = _cell_sum(weight4, k)
+    return _cell_sum(weighted, k) / total.clamp_min(1e-6), total[..., 0]
+
+
+def _cell_sum(x: Tensor, k: int) -> Tensor:
+    n, r, c, d = x.shape
+    return x.view(n, r // k, k, c // k, k, d).sum(dim=(2, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What all tokens of a raster look at in one layer.
+
+    Attributes:
+        key: (N, heads, M, head_dim).
+        value: (N, heads, M, head_dim).
+        bias: (N, 1, 1, M), 0 for keys with data and -inf for keys without; None if all have data.
+    """
+
+    key: Tensor
+    value: Tensor
+    bias: Tensor | None
+
+
+class ContextLayer(nn.Module):
+    """Pre-norm transformer layer over tokens: RMSNorm, attention, RMSNorm, gated MLP.
+
+    Args:
+        width: Token length D.
+        heads: Number of attention heads.
+        head_dim: Length of a head; heads * head_dim may be smaller than D to keep attention cheap.
+    """
+
+    def __init__(self, width: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.heads = heads
+        self.head_dim = head_dim
+        self.norm_attention = nn.RMSNorm(width, eps=1e-5)
+        self.query = nn.Linear(width, inner)
+        self.key_value = nn.Linear(width, 2 * inner)
+        self.output = nn.Linear(inner, width)
+        self.norm_mlp = nn.RMSNorm(width, eps=1e-5)
+        self.gate_up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(2 * width, width, bias=False)
+
+    def pooled(self, hidden: Tensor, weight: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the normalised tokens of a strip averaged over k x k cells, and their weights."""
+        return pool_strip(self.norm_attention(hidden), weight, k)
+
+    def keys(self, pooled: Tensor, weight: Tensor) -> Keys:
+        """Turn the pooled tokens of the whole raster into keys and values.
+
+        Args:
+            pooled: (N, R, C, D) from `pooled`, all strips put together.
+            weight: (N, R, C) their weights; cells of weight 0 are masked out.
+        """
+        n = pooled.shape[0]
+        key, value = self.key_value(pooled.reshape(n, -1, pooled.shape[-1])).chunk(2, dim=-1)
+        mask = weight.reshape(n, 1, 1, -1) > 0
+        bias = None
+        if not bool(mask.all()):
+            bias = torch.zeros_like(mask, dtype=key.dtype).masked_fill_(~mask, -math.inf)
+        return Keys(self._split(key), self._split(value), bias)
+
+    def forward(self, hidden: Tensor, keys: Keys) -> Tensor:
+        """Update a strip of tokens (N, r, c, D); every token attends to all `keys`."""
+        n, r, c, d = hidden.shape
+        x = hidden.reshape(n, r * c, d)
+        query = self._split(self.query(self.norm_attention(x)))
+        attended = F.scaled_dot_product_attention(query, keys.key, keys.value, attn_mask=keys.bias)
+        x = x + self.output(attended.transpose(1, 2).reshape(n, r * c, -1))
+        gate, up = self.gate_up(self.norm_mlp(x)).chunk(2, dim=-1)
+        x = x + self.down(F.gelu(gate) * up)
+        return x.view(n, r, c, d)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], -1, self.heads, self.head_dim).transpose(1, 2)
+
+
+class ContextNetwork(nn.Module):
+    """The bottleneck: position code, then layers of global attention.
+
+    Args:
+        width: Token length D.
+        layers: Number of `ContextLayer`.
+        heads: Attention heads.
+        head_dim: Length of a head.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.width = width
+        self.input = nn.Linear(width, width)
+        self.layers = nn.ModuleList(ContextLayer(width, heads, head_dim) for _ in range(layers))
+
+    def embed(self, tokens: Tensor, row: int, rows: int) -> Tensor:
+        """Turn a strip of tokens (N, r, c, D) that starts at token row `row` of `rows` into hidden states."""
+        code = position_code(row, row + tokens.shape[1], rows, tokens.shape[2], self.width)
+        embedded: Tensor = self.input(tokens) + code.to(tokens)
+        return embedded
+
+    def forward(self, tokens: Tensor, weight: Tensor, budget: int) -> Tensor:
+        """Run the bottleneck on a token grid in memory.
+
+        Args:
+            tokens: (N, R, C, D) tokens of the whole raster.
+            weight: (N, R, C) share of valid pixels of each token, [0, 1].
+            budget: Largest number of keys.
+
+        Returns:
+            (N, R, C, D) tokens that know the whole raster.
+        """
+        _, rows, cols, _ = tokens.shape
+        k = pooling_factor(rows, cols, budget)
+        hidden = self.embed(tokens, 0, rows)
+        for layer in self.layers:
+            assert isinstance(layer, ContextLayer)
+            hidden = layer(hidden, layer.keys(*layer.pooled(hidden, weight, k)))
+        return hidden

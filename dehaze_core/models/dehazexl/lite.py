@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`dehazexl-lite`: the anatomy of DehazeXL with convolutions and a physical head.
+
+Patches -> tokens -> global bottleneck -> decoder with skips, as in DehazeXL (Chen et al. 2025,
+arXiv 2504.09621), but all work is done at a quarter of the resolution and below, and the network
+does not paint pixels: it estimates optical thickness and airlight, and the scattering model
+(`dehaze_core.haze`) does the rest. Details of the ground come from the input, so none are invented.
+
+The network is split where a streaming engine has to cut it:
+
+    skips, tokens   block of pixels     -> tokens                       (pass A)
+    context         all tokens          -> tokens that know the raster  (between the passes)
+    skips, decode   block + its tokens  -> haze at a quarter of the resolution (pass B)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dehaze_core.haze.physics import RGB_WAVELENGTHS, angstrom_ratio
+from dehaze_core.models.dehazexl.context import ContextNetwork
+from dehaze_core.models.dehazexl.layers import ConvBlock, Downsample, Stem, Upsample
+
+TOKEN_PX = 32
+"""Side of a token in pixels."""
+
+HAZE_PX = 4
+"""Side of a cell of the predicted haze maps in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiteConfig:
+    """Shape of a `DehazeXLLite`; stages are at 1/4, 1/8, 1/16 and 1/32 of the resolution."""
+
+    widths: tuple[int, int, int, int] = (32, 64, 128, 256)
+    encoder_blocks: tuple[int, int, int, int] = (1, 1, 2, 2)
+    encoder_kernels: tuple[int, int, int, int] = (5, 5, 5, 3)
+    decoder_blocks: tuple[int, int, int] = (1, 1, 2)
+    decoder_kernels: tuple[int, int, int] = (5, 5, 3)
+    context_layers: int = 2
+    context_heads: int = 4
+    context_head_dim: int = 32
+    context_budget: int = 4096
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain data for a model card."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LiteConfig:
+        """Read a configuration written by `as_dict` (lists become tuples)."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+    @property
+    def encode_halo(self) -> int:
+        """Pixels around a block that can influence its tokens."""
+        return sum(
+            HAZE_PX * 2**stage * blocks * (kernel // 2)
+            for stage, (blocks, kernel) in enumerate(
+                zip(self.encoder_blocks, self.encoder_kernels, strict=True)
+            )
+        )
+
+    @property
+    def decode_halo(self) -> int:
+        """Pixels around a block that can influence its haze maps, given the tokens (plus one cell to upsample)."""
+        skips = sum(
+            HAZE_PX
+            * 2**stage
+            * (
+                self.encoder_blocks[stage] * (self.encoder_kernels[stage] // 2)
+                + self.decoder_blocks[stage] * (self.decoder_kernels[stage] // 2)
+            )
+            for stage in range(3)
+        )
+        head = HAZE_PX
+        return skips + head + HAZE_PX
+
+
+@dataclass(frozen=True, slots=True)
+class SceneHaze:
+    """What is one value for the whole raster.
+
+    Attributes:
+        airlight: (N, 3) logits of the airlight per model band.
+        alpha: (N, 1) Angstrom exponent, [-0.5, 2.5].
+        presence: (N, 1) logit of there being haze at all; a clear scene must stay as it is.
+    """
+
+    airlight: Tensor
+    alpha: Tensor
+    presence: Tensor
+
+    def to(self, device: torch.device) -> SceneHaze:
+        """Return the same values on another device."""
+        return SceneHaze(self.airlight.to(device), self.alpha.to(device), self.presence.to(device))
+
+    @property
+    def ratios(self) -> Tensor:
+        """Return tau_band / tau_550 of the model bands, (N, 3, 1, 1)."""
+        ratios = [angstrom_ratio(self.alpha, wavelength) for wavelength in RGB_WAVELENGTHS]
+        return torch.cat(ratios, dim=1)[:, :, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class HazeMaps:
+    """Haze of a block at a quarter of its resolution.
+
+    Attributes:
+        thickness: (N, 1, h, w) optical thickness at 550 nm, >= 0.
+        airlight: (N, 3, h, w) airlight in linear light, (0, 1.2).
+        edge_slope: (N, 1, h, w) slope of the edge-aware upsampling, (-1, 1), see `dehaze_core.haze.layers`.
+    """
+
+    thickness: Tensor
+    airlight: Tensor
+    edge_slope: Tensor
+
+
+class DehazeXLLite(nn.Module):
+    """The network. All inputs are display-encoded RGB, about [0, 1], with a validity mask.
+
+    Args:
+        config: Widths, depths and the context budget.
+    """
+
+    def __init__(self, config: LiteConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or LiteConfig()
+        w = config.widths
+        self.stem = Stem(w[0])
+        self.encoder = nn.ModuleList(
+            _stage(w[i], config.encoder_blocks[i], config.encoder_kernels[i]) for i in range(4)
+        )
+        self.down = nn.ModuleList(Downsample(w[i], w[i + 1]) for i in range(3))
+        self.context = ContextNetwork(
+            w[3], config.context_layers, config.context_heads, config.context_head_dim
+        )
+        self.up = nn.ModuleList(Upsample(w[i + 1], w[i]) for i in range(3))
+        self.decoder = nn.ModuleList(
+            _stage(w[i], config.decoder_blocks[i], config.decoder_kernels[i]) for i in range(3)
+        )
+        self.scene_head = nn.Linear(w[3], 7)
+        self.local_airlight = nn.Linear(w[3], 3)
+        self.thickness_head = nn.Conv2d(w[0], 2, 3, padding=1)
+        self._initialise_heads()
+
+    def _initialise_heads(self) -> None:
+        for head in (self.scene_head, self.local_airlight, self.thickness_head):
+            nn.init.normal_(head.weight, std=1e-3)
+            nn.init.zeros_(head.bias)
+        with torch.no_grad():
+            self.scene_head.bias[:3] = 1.0
+            nn.init.constant_(self.thickness_head.bias[:1], 0.1)
+
+    def skips(self, rgb: Tensor, valid: Tensor) -> list[Tensor]:
+        """Encode pixels (N, 3, H, W) with mask (N, 1, H, W) to features at 1/4, 1/8 and 1/16."""
+        features = [self.encoder[0](self.stem(rgb * valid, valid))]
+        for i in (1, 2):
+            features.append(self.encoder[i](self.down[i - 1](features[-1])))
+        return features
+
+    def tokens(self, skips: list[Tensor]) -> Tensor:
+        """Return the tokens (N, H/32, W/32, C) above features from `skips`."""
+        deepest: Tensor = self.encoder[3](self.down[2](skips[-1]))
+        return deepest
+
+    def scene_sums(self, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the terms whose sums over all strips give the haze of the whole scene.
+
+        Args:
+            hidden: (N, r, c, C) tokens after the bottleneck.
+            weight: (N, r, c) share of valid pixels.
+
+        Returns:
+            (N, 5) weighted sums of votes (airlight logits, exponent, presence of haze) and (N, 5) sums of
+            their weights. Tokens vote with a learned trust: those under dense haze know the
+            airlight best, those over dark ground whether there is any haze.
+        """
+        votes, trust = self.scene_head(hidden).split((5, 2), dim=-1)
+        trust = weight[..., None] * (torch.sigmoid(trust) + 1e-3)
+        trust = torch.cat((trust[..., :1].expand(-1, -1, -1, 4), trust[..., 1:]), dim=-1)
+        return (votes * trust).sum(dim=(1, 2)), trust.sum(dim=(1, 2))
+
+    @staticmethod
+    def scene_haze(votes: Tensor, trust: Tensor) -> SceneHaze:
+        """Turn the summed votes of all tokens into the haze of the scene."""
+        airlight, alpha, presence = (votes / trust.clamp_min(1e-6)).split((3, 1, 1), dim=1)
+        return SceneHaze(airlight, 3.0 * torch.sigmoid(alpha - 0.5) - 0.5, 2.0 + 4.0 * presence)
+
+    def conditions(self, tokens: Tensor, hidden: Tensor) -> Tensor:
+        """Return what the decoder has to know of the tokens: all it gets from the rest of the raster.
+
+        Args:
+            tokens: (N, r, c, C) from `tokens`.
+            hidden: (N, r, c, C) the same tokens after the bottleneck.
+
+        Returns:
+            (N, r, c, C + 3) fused features and the local deviation of the airlight's logits.
+        """
+        return torch.cat((tokens + hidden, 0.5 * torch.tanh(self.local_airlight(hidden))), dim=-1)
+
+    def decode(self, skips: list[Tensor], conditions: Tensor, scene: SceneHaze) -> HazeMaps:
+        """Pass B: estimate the haze of a block of H x W px.
+
+        Args:
+            skips: Features of the block from `skips`.
+            conditions: (N, H/32, W/32, C + 3) from `conditions`.
+            scene: Haze of the whole scene.
+        """
+        y, deviation = conditions[..., :-3], conditions[..., -3:].permute(0, 3, 1, 2)
+        for i in (2, 1, 0):
+            y = self.decoder[i](self.up[i](y) + skips[i])
+        out = self.thickness_head(y.permute(0, 3, 1, 2))
+        # A sharp softplus: close to a straight line over the useful range, and close to zero below it.
+        thickness = F.softplus(out[:, :1], beta=8.0) * torch.sigmoid(scene.presence)[..., None, None]
+        airlight = 1.2 * torch.sigmoid(scene.airlight[:, :, None, None] + deviation)
+        airlight = F.interpolate(airlight, size=out.shape[-2:], mode="bilinear")
+        return HazeMaps(thickness, airlight, torch.tanh(out[:, 1:]))
+
+    def forward(
+        self, rgb: Tensor, valid: Tensor, weight: Tensor, budget: int | None = None
+    ) -> tuple[HazeMaps, SceneHaze]:
+        """Estimate the haze of a raster in memory in one pass.
+
+        Args:
+            rgb: (N, 3, H, W) float32 display-encoded, H and W multiples of 32.
+            valid: (N, 1, H, W) float32 mask.
+            weight: (N, H/32, W/32) share of real, valid pixels of every token.
+            budget: Largest number of keys; the configuration's by default.
+        """
+        skips = self.skips(rgb, valid)
+        tokens = self.tokens(skips)
+        hidden = self.context(tokens, weight, budget or self.config.context_budget)
+        scene = self.scene_haze(*self.scene_sums(hidden, weight))
+        return self.decode(skips, self.conditions(tokens, hidden), scene), scene
+
+
+def _stage(width: int, blocks: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(*(ConvBlock(width, kernel) for _ in range(blocks)))
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Return the number of trainable values."""
+    return sum(math.prod(p.shape) for p in model.parameters())

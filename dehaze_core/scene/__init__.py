@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A raster as a scene: frame (georeference and metadata), lazy pixels, validity, radiometry."""
+
+from __future__ import annotations
+
+from dehaze_core.scene.frame import Frame, Gcp
+from dehaze_core.scene.gdal_source import GDAL_CACHE_MIB, GDAL_OPTIONS
+from dehaze_core.scene.radiometry import Radiometry, quantise
+from dehaze_core.scene.scene import Scene, open_scene
+
+__all__ = [
+    "GDAL_CACHE_MIB",
+    "GDAL_OPTIONS",
+    "Frame",
+    "Gcp",
+    "Radiometry",
+    "Scene",
+    "open_scene",
+    "quantise",
+]

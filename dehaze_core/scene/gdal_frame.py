@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read the frame of a raster that GDAL opens."""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import rasterio.shutil
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+
+from dehaze_core.errors import InputError
+from dehaze_core.scene.frame import Frame, Gcp, MaskKind, Tags
+
+# Domains that describe the file's encoding or are derived, and would be wrong in another file.
+_ENCODING_DOMAINS = {
+    "IMAGE_STRUCTURE",
+    "DERIVED_SUBDATASETS",
+    "SUBDATASETS",
+    "RPC",
+    "COLOR_PROFILE",
+    "LocationInfo",
+    "Pixel",
+    "TIFF",
+    "xml:VRT",
+}
+# Statistics of the hazy pixels would be taken by QGIS for those of the result.
+_STALE_TAG = re.compile(r"^(STATISTICS_|OVR_|HISTOGRAM|LAYER_TYPE$)")
+
+
+def read_frame(dataset: Any) -> Frame:  # noqa: ANN401 - rasterio's reader is untyped
+    """Return the frame of an open rasterio dataset.
+
+    Raises:
+        InputError: The raster is of a kind that haze removal makes no sense for.
+    """
+    refuse_unsuitable(dataset)
+    names = tuple(interp.name for interp in dataset.colorinterp)
+    alpha = names.index("alpha") if "alpha" in names else None
+    nodata = declared_nodata(dataset)
+    gcps, gcp_crs = dataset.gcps
+    return Frame(
+        width=dataset.width,
+        height=dataset.height,
+        count=dataset.count,
+        dtype=dataset.dtypes[0],
+        crs_wkt=wkt2(dataset.crs),
+        transform=tuple(dataset.transform)[:6],
+        nodata=nodata,
+        mask=_mask_kind(dataset, nodata, alpha),
+        alpha_band=alpha,
+        scales=tuple(dataset.scales),
+        offsets=tuple(dataset.offsets),
+        descriptions=tuple(dataset.descriptions),
+        units=tuple(unit or None for unit in dataset.units),
+        color_interp=names,
+        tags=_tags(dataset, 0),
+        band_tags=tuple(_tags(dataset, band) for band in dataset.indexes),
+        gcps=tuple(Gcp(g.row, g.col, g.x, g.y, g.z, str(g.id), g.info or None) for g in gcps),
+        gcp_crs_wkt=wkt2(gcp_crs) if gcps else None,
+        rpcs=dict(dataset.tags(ns="RPC")) or None,
+        block_shape=dataset.block_shapes[0],
+    )
+
+
+def wkt2(crs: CRS | None) -> str | None:
+    """Return a CRS as WKT2, or None for none."""
+    if not crs:
+        return None
+    try:
+        return str(crs.to_wkt(version="WKT2_2019"))
+    except RasterioError:
+        # Engineering and local systems of old files have no WKT2 form in PROJ.
+        return str(crs.to_wkt())
+
+
+def refuse_unsuitable(dataset: Any) -> None:  # noqa: ANN401
+    """Raise InputError for containers, palettes, complex and mixed sample types."""
+    name = dataset.name
+    if dataset.count == 0:
+        _refuse_container(name, list(dataset.subdatasets))
+    types = sorted(set(dataset.dtypes))
+    if any("complex" in kind for kind in types):
+        raise InputError(
+            f"{name} holds complex numbers ({', '.join(types)}); real pixel values are needed.",
+            hint="Convert it to amplitude or intensity first.",
+            code="INPUT_COMPLEX",
+        )
+    if len(types) > 1:
+        raise InputError(
+            f"The bands of {name} differ in data type ({', '.join(types)}); one type is needed.",
+            hint="Pick bands of one type into a virtual raster (gdalbuildvrt -b) and use that.",
+            code="INPUT_DTYPE",
+        )
+    if ColorInterp.palette in dataset.colorinterp:
+        raise InputError(
+            f"{name} stores palette numbers, not brightness.",
+            hint="Expand it first: 'PCT to RGB' in the toolbox, or gdal_translate -expand rgb.",
+            code="INPUT_PALETTE",
+        )
+
+
+def _refuse_container(name: str, parts: list[str]) -> None:
+    if parts:
+        listed = ", ".join(parts[:4]) + (", ..." if len(parts) > 4 else "")
+        raise InputError(
+            f"{name} is a container of {len(parts)} rasters, not one raster.",
+            hint=f"Name one of them: {listed}",
+            code="INPUT_CONTAINER",
+        )
+    raise InputError(
+        f"{name} holds no raster band.", hint="Choose a raster image.", code="INPUT_EMPTY"
+    )
+
+
+def declared_nodata(dataset: Any) -> tuple[float | None, ...]:  # noqa: ANN401
+    """Return the nodata value of each band as the file declares it.
+
+    rasterio hides values outside the range of the data type; GDAL's description of the dataset as
+    a virtual raster still tells them.
+    """
+    values: list[float | None] = list(dataset.nodatavals)
+    if all(value is not None for value in values):
+        return tuple(values)
+    try:
+        with tempfile.TemporaryDirectory(prefix="dehaze-") as folder:
+            copy = Path(folder) / "frame.vrt"
+            rasterio.shutil.copy(dataset, str(copy), driver="VRT", strict=False)
+            text = copy.read_text(encoding="utf-8", errors="replace")
+    except (RasterioError, OSError):
+        return tuple(values)
+    bands = re.split(r"<VRTRasterBand\b", text)[1:]
+    for index, band in enumerate(bands[: len(values)]):
+        found = re.search(r"<NoDataValue>([^<]+)</NoDataValue>", band)
+        if values[index] is None and found:
+            values[index] = float(found.group(1))
+    return tuple(values)
+
+
+def _mask_kind(dataset: Any, nodata: tuple[float | None, ...], alpha: int | None) -> MaskKind:  # noqa: ANN401
+    if alpha is not None:
+        return "alpha"
+    flags = dataset.mask_flag_enums[0]
+    if MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags:
+        return "internal"
+    if all(value is not None for value in nodata):
+        return (
+            "nan" if all(math.isnan(value) for value in nodata if value is not None) else "nodata"
+        )
+    return "none"
+
+
+def _tags(dataset: Any, band: int) -> dict[str, Tags]:  # noqa: ANN401
+    domains = [""] + [d for d in dataset.tag_namespaces(band) if d not in _ENCODING_DOMAINS]
+    found: dict[str, Tags] = {}
+    for domain in domains:
+        tags = dataset.tags(band, ns=domain or None)
+        kept = {key: value for key, value in tags.items() if not _STALE_TAG.match(key)}
+        if kept:
+            found[domain] = kept
+    return found

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pixels of anything GDAL reads, through a pool of rasterio handles."""
+
+from __future__ import annotations
+
+import html
+import re
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rasterio
+import rasterio.shutil
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+
+from dehaze_core.errors import InputError
+from dehaze_core.grid.window import Window
+from dehaze_core.scene.fingerprint import file_parts, pixel_part
+from dehaze_core.scene.frame import Frame
+from dehaze_core.scene.gdal_frame import read_frame
+from dehaze_core.scene.source import read_failure
+from dehaze_core.scene.validity import Mask, Pixels, pixels_and_validity
+
+GDAL_CACHE_MIB = 256
+"""Upper bound of GDAL's own block cache in this process, MiB; part of any memory forecast."""
+
+GDAL_OPTIONS: dict[str, Any] = {
+    # GDAL takes its first value for the whole process. Its default, 5 % of the memory of the
+    # machine, would break the promise of constant memory.
+    "GDAL_CACHEMAX": GDAL_CACHE_MIB,
+    # A virtual raster may carry Python code; a raster must never be able to run any.
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+}
+
+_ROW_ORGANISED_MIN_WIDTH = 2048
+_AVERAGE_UP_TO = 1 << 24
+_VRT_SOURCE = re.compile(
+    r"<Source(?:Filename|Dataset)\b([^>]*)>([^<]+)</Source(?:Filename|Dataset)>"
+)
+
+
+def quiet_open(path: str | Path, mode: str = "r", **options: Any) -> Any:  # noqa: ANN401
+    """Open a rasterio dataset; a raster without georeference is nothing to warn of here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, mode, **options)
+
+
+class GdalSource:
+    """One raster file (or virtual raster, archive member, URL) read through rasterio.
+
+    A rasterio handle may serve only one thread at a time, so each read borrows one from a pool.
+    Files stored as long rows get a single handle: a second one would decode every row again.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._idle: list[Any] = []
+        self._lock = threading.Lock()
+        try:
+            with self._handle() as dataset:
+                self.frame: Frame = read_frame(dataset)
+                self.has_overviews = bool(dataset.overviews(1))
+                self._files: list[str] = list(dataset.files)
+                self._refuse_missing_parts(dataset)
+        except InputError:
+            raise
+        except (RasterioError, OSError) as error:
+            raise _open_failure(path, error) from error
+        rows, cols = self.frame.block_shape
+        row_organised = cols >= self.frame.width > _ROW_ORGANISED_MIN_WIDTH and rows < 256
+        self._turn = threading.BoundedSemaphore(1 if row_organised else 64)
+
+    def __reduce__(self) -> tuple[type[GdalSource], tuple[str]]:
+        """Travel to another process as the path alone."""
+        return type(self), (self.path,)
+
+    def read(self, window: Window, bands: Sequence[int]) -> tuple[Pixels, Mask]:
+        """Return stored values (B, h, w) of the 0-based `bands` and validity (h, w)."""
+        with self._reading(window) as dataset:
+            return self._read(dataset, window, bands, {})
+
+    def read_small(
+        self, window: Window, shape: tuple[int, int], bands: Sequence[int]
+    ) -> tuple[Pixels, Mask]:
+        """Return the window scaled down to `shape`, from the file's overviews where it has them."""
+        cheap = self.has_overviews or window.height * window.width <= _AVERAGE_UP_TO
+        how = Resampling.average if cheap else Resampling.nearest
+        with self._reading(window) as dataset:
+            return self._read(dataset, window, bands, {"small": shape, "resampling": how})
+
+    def fingerprint_parts(self) -> list[str]:
+        """Return size, time and samples of the files, or samples of pixels where there are none."""
+        local = [Path(name) for name in self._files if Path(name).is_file()]
+        if Path(self.path).is_file():
+            return file_parts([Path(self.path), *local])
+        frame = self.frame
+        step = max(1, min(frame.height, frame.width) // 4)
+        samples = []
+        for start in range(0, min(frame.height, frame.width), step):
+            window = Window(start, start, 64, 64).clipped(frame.height, frame.width)
+            samples.append(pixel_part(self.read(window, range(frame.count))[0]))
+        return [f"{frame.height}x{frame.width}x{frame.count} {frame.dtype}", *samples]
+
+    def close(self) -> None:
+        """Close all idle handles; a later read opens new ones."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for dataset in idle:
+            dataset.close()
+
+    @contextmanager
+    def _handle(self) -> Iterator[Any]:
+        with rasterio.Env(**GDAL_OPTIONS):
+            with self._lock:
+                dataset = self._idle.pop() if self._idle else None
+            if dataset is None:
+                dataset = quiet_open(self.path)
+            try:
+                yield dataset
+            except BaseException:
+                # After a failed read a handle may hold half-decoded blocks.
+                dataset.close()
+                raise
+            with self._lock:
+                self._idle.append(dataset)
+
+    @contextmanager
+    def _reading(self, window: Window) -> Iterator[Any]:
+        try:
+            with self._turn, self._handle() as dataset:
+                yield dataset
+        except (RasterioError, OSError) as error:
+            if not rasterio.shutil.exists(self.path):
+                raise _open_failure(self.path, error) from error
+            raise read_failure(self.path, window, error) from error
+
+    def _read(
+        self,
+        dataset: Any,  # noqa: ANN401 - rasterio's reader is untyped
+        window: Window,
+        bands: Sequence[int],
+        how: dict[str, Any],
+    ) -> tuple[Pixels, Mask]:
+        return pixels_and_validity(
+            lambda wanted: _pixels(dataset, window, wanted, how),
+            bands,
+            self.frame,
+            lambda: _stored_mask(dataset, window, how),
+        )
+
+    def _refuse_missing_parts(self, dataset: Any) -> None:  # noqa: ANN401
+        """Raise when a virtual raster names files that are not there.
+
+        GDAL would read such parts as nodata or zero without a word in some cases.
+        """
+        if dataset.driver != "VRT":
+            return
+        text = dataset.tags(ns="xml:VRT").get("xml:VRT", "")
+        folder = Path(self.path).parent
+        for attributes, name in _VRT_SOURCE.findall(text):
+            part = html.unescape(name).strip()
+            if 'relativeToVRT="1"' in attributes:
+                part = str(folder / part)
+            if not (Path(part).exists() or rasterio.shutil.exists(part)):
+                raise InputError(
+                    f"{self.path} is a virtual raster whose part {part} does not exist.",
+                    hint="Put the missing file back, or build the virtual raster again.",
+                    code="INPUT_MISSING",
+                )
+
+
+def _pixels(
+    dataset: Any,  # noqa: ANN401
+    window: Window,
+    bands: Sequence[int],
+    how: dict[str, Any],
+) -> Pixels:
+    options: dict[str, Any] = {}
+    if how:
+        options = {"out_shape": (len(bands), *how["small"]), "resampling": how["resampling"]}
+    pixels: Pixels = dataset.read(
+        [band + 1 for band in bands],
+        window=((window.row, window.row_stop), (window.col, window.col_stop)),
+        **options,
+    )
+    return pixels
+
+
+def _stored_mask(dataset: Any, window: Window, how: dict[str, Any]) -> Mask:  # noqa: ANN401
+    options = {"out_shape": how["small"]} if how else {}
+    rows_cols = ((window.row, window.row_stop), (window.col, window.col_stop))
+    mask: Mask = dataset.read_masks(1, window=rows_cols, **options) > 0
+    return mask
+
+
+def _open_failure(path: str, cause: BaseException) -> InputError:
+    if isinstance(cause, InputError):
+        return cause
+    if (
+        isinstance(cause, RasterioIOError)
+        and not Path(path).exists()
+        and "/vsi" not in path
+        and "://" not in path
+    ):
+        return InputError(
+            f"There is no file {path}.",
+            hint="Check the path; a raster file or a zarr folder is expected.",
+            code="INPUT_MISSING",
+        )
+    return InputError(
+        f"{path} cannot be opened as a raster: {cause}",
+        hint="A raster in a format that GDAL knows, or a zarr folder, is expected.",
+        code="INPUT_UNREADABLE",
+    )
