@@ -62,8 +62,12 @@ plugin: engine ## assemble the QGIS plugin: build/plugin/dehaze and its zip
 link: engine ## link the plugin into your QGIS profile, for development
 	$(ENGINE) scripts/assemble_plugin.py --link
 
-benchmark: engine ## throughput, memory and image quality; see benchmarks/
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(ENGINE) "$$script"; done
+benchmark: engine ## speed and memory; PAIRS=dir adds image quality, ours and the dark channel prior's
+	$(ENGINE) -m benchmarks.speed network
+	$(ENGINE) -m benchmarks.speed file --side 10000
+	$(ENGINE) -m benchmarks.speed file --side 30000 --virtual
+	$(if $(PAIRS),.venv/engine/bin/dehaze score "$(PAIRS)")
+	$(if $(PAIRS),.venv/engine/bin/dehaze score "$(PAIRS)" --method benchmarks.dark_channel:restore)
 
 constraints: engine ## pin the versions again after a change of dependencies
 	@sed -i.bak -e '/^torch==/d' constraints.txt  # or the old pin would hide the folder of wheels

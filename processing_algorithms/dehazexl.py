@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import html
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from qgis.core import (
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
     QgsProcessingOutputString,
+    QgsProcessingUtils,
     QgsRasterLayer,
 )
 from qgis.PyQt.QtCore import QCoreApplication, QUrl
@@ -25,10 +25,10 @@ from qgis.utils import iface
 from . import parameters as p
 from .engine_client import EngineCancelledError, EngineFailedError, run_task
 from .engine_environment import EngineMissingError, find_engine_python
+from .layer_style import DEFAULT_STYLE_LOADER, HAZE_THICKNESS, put_style_beside
 from .raster_source import RasterSource
 
 MODELS = ("dehazexl-lite",)
-THICKNESS_STYLE = Path(__file__).with_name("styles") / "haze_thickness.qml"
 HELP_PAGE = Path(__file__).with_name("help") / "dehazexl.html"
 
 # Declared output -> (key of the engine's report, description).
@@ -212,11 +212,14 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
         try:
             report = run_task(find_engine_python(), "run", settings, feedback)
         except EngineCancelledError:
-            feedback.pushInfo(_tr("Cancelled. Running again with the same output continues."))
+            if not settings["destination"].startswith(QgsProcessingUtils.tempFolder()):
+                feedback.pushInfo(
+                    _tr("Cancelled. Running again with the same output file continues from here.")
+                )
             return {}
         except (EngineFailedError, EngineMissingError) as problem:
             raise QgsProcessingException(str(problem)) from problem
-        self._name_layers(context, settings)
+        self._dress_layers(context, settings)
         _announce(report, feedback)
         return self._results(report, settings)
 
@@ -252,8 +255,8 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
             settings[setting] = self.parameterAsInt(parameters, name, context) if is_given else None
         return settings
 
-    def _name_layers(self, context: QgsProcessingContext, settings: dict[str, Any]) -> None:
-        """Name layers after the input, so that those of a batch can be told apart."""
+    def _dress_layers(self, context: QgsProcessingContext, settings: dict[str, Any]) -> None:
+        """Style layers, and name them after the input: those of a batch must be told apart."""
         source_name = self._source.name if self._source else ""
         for setting, template in (
             ("destination", _tr("{name} dehazed")),
@@ -263,12 +266,14 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
             if path and context.willLoadLayerOnCompletion(path):
                 details = context.layerToLoadOnCompletionDetails(path)
                 details.name = template.format(name=source_name)
+                if setting == "thickness":
+                    details.setPostProcessor(DEFAULT_STYLE_LOADER)
 
     def _results(self, report: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         results: dict[str, Any] = {p.OUTPUT: settings["destination"]}
         if settings["thickness"]:
             results[p.THICKNESS] = settings["thickness"]
-            _add_style(Path(settings["thickness"]))
+            put_style_beside(Path(settings["thickness"]), HAZE_THICKNESS)
         for name, (key, _) in NUMBERS.items():
             if report.get(key) is not None:
                 results[name] = report[key]
@@ -287,13 +292,6 @@ def _announce(report: dict[str, Any], feedback: QgsProcessingFeedback) -> None:
             device=report["device"],
         )
     )
-
-
-def _add_style(raster: Path) -> None:
-    """Put the default style beside the haze thickness, unless there is one already."""
-    style = raster.with_suffix(".qml")
-    if not style.exists():
-        shutil.copyfile(THICKNESS_STYLE, style)
 
 
 def _for_reader(text: str) -> str:

@@ -116,8 +116,8 @@ def dehaze(job: Job) -> None:
             dict(os.environ),
         )
         return
-    with tempfile.TemporaryDirectory() as runtime:
-        environment = qgis_environment(Path(runtime))
+    with tempfile.TemporaryDirectory() as profile:
+        environment = qgis_environment(Path(profile))
         call([program, "plugins", "enable", "dehaze"], environment, quiet=True)
         call(
             [
@@ -132,9 +132,8 @@ def dehaze(job: Job) -> None:
         )
 
 
-def qgis_environment(runtime: Path) -> dict[str, str]:
+def qgis_environment(profile: Path) -> dict[str, str]:
     """Assemble the plugin in a QGIS profile of the demo's own and return the environment for it."""
-    profile = BUILD / "profile"
     plugins = profile / "profiles" / "default" / "python" / "plugins"
     assemble = ROOT / "scripts" / "assemble_plugin.py"
     call([sys.executable, assemble, "--output", plugins], dict(os.environ), quiet=True)
@@ -143,7 +142,8 @@ def qgis_environment(runtime: Path) -> dict[str, str]:
         "DEHAZE_ENGINE_PYTHON": sys.executable,
         "QGIS_CUSTOM_CONFIG_PATH": str(profile),
         "QT_QPA_PLATFORM": "offscreen",
-        "XDG_RUNTIME_DIR": str(runtime),
+        "XDG_RUNTIME_DIR": str(profile),
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",  # QGIS's own
     }
 
 

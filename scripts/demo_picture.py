@@ -55,7 +55,7 @@ def draw(before: Path, after: Path, thickness: Path, target: Path, title: str) -
     haze = read_thickness(thickness, scene)
     detail = View.of(find_detail(after, haze, scene))
     stretch = find_stretch(before, scene)
-    is_wide = scene.shape[1] >= scene.shape[0]
+    is_wide = scene.shape[1] > 1.3 * scene.shape[0]
     figure = Figure(figsize=_figure_size(scene.shape, is_wide), layout="constrained")
     axes = figure.subplots(*((3, 2) if is_wide else (2, 3)))
     grid = axes if is_wide else axes.T
@@ -124,7 +124,9 @@ def find_detail(after: Path, haze: np.ma.MaskedArray, scene: View) -> Window:
     width = min(scene.window.width, max(64, round(scene.window.width * DETAIL_SHARE)))
     height = min(scene.window.height, max(64, round(width * scene.shape[0] / scene.shape[1])))
     picture = read_picture(after, scene, find_stretch(after, scene))
-    worth = _local_contrast(picture[..., :3].mean(axis=-1)) * haze.filled(0) * picture[..., 3]
+    grey = picture[..., :3].mean(axis=-1)
+    # What is still white shows little: cloud, or snow that was taken for haze.
+    worth = _local_contrast(grey) * (1 - grey) * haze.filled(0) * picture[..., 3]
     factor = scene.shape[1] / scene.window.width
     places = [
         Window(left, top, width, height)

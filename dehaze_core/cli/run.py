@@ -24,7 +24,8 @@ Bands = Annotated[
     typer.Option(help="Red, green and blue as band numbers, e.g. 3,2,1; or one band."),
 ]
 Extent = Annotated[
-    str | None, typer.Option(help="xmin,ymin,xmax,ymax in the raster's CRS; the whole raster if left out.")
+    str | None,
+    typer.Option(help="xmin,ymin,xmax,ymax in the raster's CRS; the whole raster if left out."),
 ]
 Block = Annotated[int | None, typer.Option(help="Block size in px; chosen by memory if left out.")]
 MemoryLimit = Annotated[int | None, typer.Option(help="Memory to use at most, MiB.")]
@@ -122,7 +123,9 @@ def _numbers(text: str | None, kind: type, option: str) -> tuple[Any, ...] | Non
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        raise SettingsError(f"{option} is '{text}', expected numbers separated by commas.") from error
+        raise SettingsError(
+            f"{option} is '{text}', expected numbers separated by commas."
+        ) from error
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:

@@ -171,6 +171,7 @@ def _print(summary: Summary, label: str) -> None:
             table.add_row(*_cells(name, chosen), style="bold" if chosen is summary.hazy else "")
     console = Console()
     console.print(table)
+    console.print()
     if summary.improved is not None:
         console.print(f"improved (PSNR): {summary.improved:.1%} of the hazy images")
     if summary.clear is not None:

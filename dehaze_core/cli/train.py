@@ -35,18 +35,16 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 20,
 ) -> None:
     """Train a model on clear images, with haze made on the fly; goes on where it was stopped."""
-    from dehaze_core.training.session import train_lite
+    from dehaze_core.training.loop import TrainRecipe
+    from dehaze_core.training.session import TrainFolders, train_lite
 
     if model not in TRAINABLE:
         raise SettingsError(f"Model '{model}' cannot be trained; known are {', '.join(TRAINABLE)}.")
     card = train_lite(
-        data=data,
-        textures=textures,
-        out=out,
-        minutes=minutes,
-        device=device,
-        threads=threads,
-        seed=seed,
+        TrainFolders(data, textures, out),
+        TrainRecipe(minutes=minutes, seed=seed),
+        device,
+        threads,
         report=lambda line: typer.echo(line, err=True),
     )
     typer.echo(f"Wrote {out / card.name}.safetensors and its card {card.name}.json")

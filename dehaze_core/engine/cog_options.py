@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -44,6 +44,7 @@ _PREDICTORS = {"1": "NO", "2": "STANDARD", "3": "FLOATING_POINT"}
 # True of every output anyway.
 _IMPLIED = {"TILED", "BLOCKYSIZE", "INTERLEAVE", "COPY_SRC_OVERVIEWS", "PHOTOMETRIC", "ALPHA"}
 _LOSSLESS = {"NONE", "LZW", "DEFLATE", "ZSTD", "LZMA"}
+_LOSSY = {"JPEG", "WEBP", "LERC", "LERC_DEFLATE", "LERC_ZSTD", "JXL"}
 
 
 def cog_options(frame: Frame, requested: Sequence[str]) -> dict[str, str]:
@@ -77,7 +78,7 @@ def cog_options(frame: Frame, requested: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def is_lossless(options: dict[str, str]) -> bool:
+def is_lossless(options: Mapping[str, str]) -> bool:
     """Tell whether the compression gives back the very same numbers."""
     return options["COMPRESS"].upper() in _LOSSLESS
 
@@ -109,6 +110,13 @@ def _parsed(text: str) -> tuple[str, str]:
         raise SettingsError(
             f"The creation option {key} is unknown or would change the pixel grid.",
             hint=f"Known are {', '.join(sorted(_ALLOWED))}.",
+            code="SETTINGS_OPTION",
+        )
+    if key == "COMPRESS" and value.upper() not in _LOSSLESS | _LOSSY:
+        # GDAL would only warn, and write without compression.
+        raise SettingsError(
+            f"The compression {value} is unknown.",
+            hint=f"Known are {', '.join(sorted(_LOSSLESS | _LOSSY))}.",
             code="SETTINGS_OPTION",
         )
     return key, _PREDICTORS.get(value, value) if key == "PREDICTOR" else value

@@ -142,11 +142,11 @@ class ContextStep:
             trust += strip_trust.double().cpu()
         conditions = self._open_conditions()
         checksum = 0
-        for row, tokens, weight in self._token_rows():
-            strip = self._gpu(hidden.read_rows(row, row + weight.shape[0]))
+        for row, tokens, shares in self._token_rows():
+            strip = self._gpu(hidden.read_rows(row, row + shares.shape[0]))
             values = self._cpu(self.network.conditions(tokens, strip))
             conditions.write_rows(row, values)
-            checksum = zlib.crc32(values, checksum)
+            checksum = zlib.crc32(values.data, checksum)
         conditions.sync()
         marker = {"crc32": checksum, "votes": votes.tolist(), "trust": trust.tolist()}
         partial = self.folder / "context.partial"
@@ -166,7 +166,8 @@ class ContextStep:
         checksum = 0
         step = self.grid.size // self.grid.cell
         for row in range(0, self.rows, step):
-            checksum = zlib.crc32(conditions.read_rows(row, min(row + step, self.rows)), checksum)
+            stored = conditions.read_rows(row, min(row + step, self.rows))
+            checksum = zlib.crc32(stored.data, checksum)
         if checksum != marker.get("crc32"):
             conditions.close()
             return None

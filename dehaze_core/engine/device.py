@@ -8,6 +8,7 @@ import platform
 from dataclasses import dataclass
 
 import torch
+from torch import dtype as torch_dtype
 
 from dehaze_core.engine.settings import DeviceChoice
 from dehaze_core.errors import ResourceError
@@ -25,7 +26,7 @@ class Device:
 
     torch: torch.device
     description: str
-    autocast: torch.dtype | None
+    autocast: torch_dtype | None
 
 
 def choose_device(choice: DeviceChoice) -> Device:
@@ -41,11 +42,13 @@ def choose_device(choice: DeviceChoice) -> Device:
     if choice == "cuda":
         raise ResourceError(
             "A CUDA device was asked for, but PyTorch finds none.",
-            hint="Choose device 'auto' or 'cpu', or install a CUDA build of PyTorch and its driver.",
+            hint="Choose device 'auto' or 'cpu', or install PyTorch for CUDA.",
             code="DEVICE_MISSING",
         )
     # bfloat16 would be faster on some CPUs, but tiles would no longer equal the whole to 1e-5.
-    return Device(torch.device("cpu"), f"CPU ({_cpu_name()}, {torch.get_num_threads()} threads)", None)
+    return Device(
+        torch.device("cpu"), f"CPU ({_cpu_name()}, {torch.get_num_threads()} threads)", None
+    )
 
 
 def use_threads(threads: int | None) -> int:

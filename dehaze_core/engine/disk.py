@@ -23,9 +23,11 @@ def write_failure(path: Path, needed: int, cause: BaseException) -> OutputError:
         cause: What the library or the system raised.
     """
     free = free_bytes(path)
-    number = getattr(cause, "errno", None)
+    # GDAL numbers its own errors under the same attribute.
+    number = cause.errno if isinstance(cause, OSError) else None
     reason = _innermost(cause)
-    full = number in _FULL or (number is None and ("No space" in reason or free < needed))
+    # GDAL hides the system's reason; a failed write nearly always means a full disk or a limit.
+    full = number in _FULL or (number is None and ("rite error" in reason or free < needed))
     if full:
         return OutputError(
             f"{path} cannot be written: about {needed / _MIB:.0f} MiB ({needed} bytes) are needed, "

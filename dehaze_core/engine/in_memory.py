@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Dehaze a small picture in one piece: for scoring, and as the yardstick of the streaming engine."""
+"""Dehaze a small picture in one piece: for scoring, and as the streaming engine's yardstick."""
 
 from __future__ import annotations
 
@@ -29,21 +29,23 @@ def restore_array(image: NDArray[np.uint8], model: str, strength: float = 1.0) -
     Returns:
         The same shape and type.
     """
-    display = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+    display = torch.tensor(image).permute(2, 0, 1).float() / 255
     with torch.inference_mode():
-        linear = restore_linear(_network(model), display, torch.ones(image.shape[:2]), strength)
+        valid = torch.ones(image.shape[:2])
+        linear = restore_linear(_network(model), display, srgb_decode(display), valid, strength)
         encoded = srgb_encode(linear.clamp_(0.0, 1.0), peak=255.0)
     return encoded.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def restore_linear(
-    network: DehazeXLLite, display: Tensor, valid: Tensor, strength: float = 1.0
+    network: DehazeXLLite, display: Tensor, linear: Tensor, valid: Tensor, strength: float = 1.0
 ) -> Tensor:
     """Dehaze a picture in one pass of the network over all of it.
 
     Args:
         network: The model.
-        display: (3, H, W) float32 display-encoded, [0, 1].
+        display: (3, H, W) float32, display-encoded, clipped to [0, 1]: what the network sees.
+        linear: (3, H, W) float32, the same in linear light, not clipped: what is corrected.
         valid: (H, W) float32, 1 where the pixel holds data, else 0.
         strength: Share of the haze to remove.
 
@@ -61,7 +63,7 @@ def restore_linear(
     luminance = (padded * mask).mean(dim=1, keepdim=True)
     tau, airlight = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
     tau, airlight = tau[0, :, :height, :width], airlight[0, :, :height, :width]
-    return correct(srgb_decode(display), tau, airlight, scene.ratios[0], strength)
+    return correct(linear, tau, airlight, scene.ratios[0], strength)
 
 
 @lru_cache(maxsize=2)

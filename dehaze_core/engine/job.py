@@ -60,8 +60,8 @@ class Job:
             window.height,
             window.width,
         ):
-            index = np.ix_(rows - inside.row, cols - inside.col)
-            pixels, valid = pixels[:, *index], valid[index]
+            rows, cols = rows - inside.row, cols - inside.col
+            pixels, valid = pixels[:, rows][:, :, cols], valid[rows][:, cols]
         return pixels, valid
 
     def network_input(self, pixels: Pixels, valid: Mask) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two passes over the pixels: blocks to tokens, and blocks with their context to clear pixels."""
+"""The two passes over the pixels: blocks to tokens, blocks with context to clear pixels."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class Restored:
 
     Attributes:
         pixels: (B, h, w) stored values in the source's data type.
-        thickness: (1, h, w) float32 optical thickness at 550 nm, NaN where invalid; None if not wanted.
+        thickness: (1, h, w) float32 optical thickness at 550 nm, NaN where invalid; None if not
+            wanted.
         record: Sums for the report.
     """
 
@@ -164,7 +165,7 @@ class Restorer:
         out: Pixels,
         thickness: NDArray[np.float32] | None,
     ) -> float:
-        """Fill `out` and `thickness` strip by strip; return the sum of the thickness over valid pixels."""
+        """Fill `out` and `thickness` in strips; return the summed thickness of valid pixels."""
         maps, rgb, scene = estimate
         window = self._written(block)
         left, top = block.inset.col, block.inset.row
@@ -205,9 +206,7 @@ class Restorer:
         self.journal.add(restored.record)
 
 
-def _strip_haze(
-    maps: HazeMaps, rgb: Tensor, rows: slice, columns: slice
-) -> tuple[Tensor, Tensor]:
+def _strip_haze(maps: HazeMaps, rgb: Tensor, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
     """Return thickness (h, w) and airlight (3, h, w) of some rows of a block at full resolution.
 
     The maps are cut out with one cell to spare on every side, which is all that the interpolation
@@ -226,7 +225,12 @@ def _strip_haze(
         rgb[fine].mean(dim=1, keepdim=True),
     )
     row, col = rows.start - top * HAZE_PX, columns.start - left * HAZE_PX
-    inner = (0, ..., slice(row, row + rows.stop - rows.start), slice(col, col + columns.stop - columns.start))
+    inner = (
+        0,
+        ...,
+        slice(row, row + rows.stop - rows.start),
+        slice(col, col + columns.stop - columns.start),
+    )
     return tau[inner][0], airlight[inner]
 
 

@@ -20,8 +20,9 @@ def run_blocks(
 ) -> Iterator[Item]:
     """Work through items in order, loading the next and storing the last while one is computed.
 
-    At most one loaded item waits and at most one result is being stored, so memory is bounded by three
-    items. The first error of any stage is raised here, after the other threads have come to rest.
+    At most one loaded item waits and at most one result is being stored, so memory is bounded
+    by three items. The first error of any stage is raised here, after the other threads have
+    come to rest.
 
     Args:
         items: What to work on.

@@ -101,7 +101,11 @@ def choose_model_bands(frame: Frame, bands: tuple[int, ...] | None) -> tuple[int
         if not 1 <= band <= frame.count or band - 1 == frame.alpha_band:
             raise SettingsError(
                 f"Band {band} was asked for; the raster has bands 1 to {frame.count}"
-                + (f", of which {frame.alpha_band + 1} is alpha." if frame.alpha_band is not None else ".")
+                + (
+                    f", of which {frame.alpha_band + 1} is alpha."
+                    if frame.alpha_band is not None
+                    else "."
+                )
             )
     return tuple(band - 1 for band in bands)
 
@@ -138,8 +142,8 @@ def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings)
 def measured_seconds(plan: Plan, model: Model, device: Device) -> float:
     """Forecast the time of a run by timing the network on a small block of the same halo.
 
-    Reading, writing and the final file are taken to cost as much as one pass of the network; on fast
-    devices they dominate.
+    Reading, writing and the final file are taken to cost as much as one pass of the network; on
+    fast devices they dominate.
     """
     side = 512
     rgb = torch.rand(1, 3, side, side, device=device.torch)
@@ -178,7 +182,9 @@ def default_memory_mib() -> int:
 
 
 def _memory_mib(frame: Frame, size: int, halo: int) -> int:
-    outer_px = min(size + 2 * halo, frame.height + TOKEN_PX) * min(size + 2 * halo, frame.width + TOKEN_PX)
+    outer_px = min(size + 2 * halo, frame.height + TOKEN_PX) * min(
+        size + 2 * halo, frame.width + TOKEN_PX
+    )
     # A block being read, one in work with its result, one being written.
     stored = 4 * frame.count * np.dtype(frame.dtype).itemsize
     return PROCESS_MIB + int(outer_px * (NETWORK_BYTES_PER_PX + stored) / MIB)
@@ -190,5 +196,5 @@ def _disk_mib(frame: Frame, grid: BlockGrid, model: Model, settings: RunSettings
     if settings.thickness is not None:
         raster += pixels * 4
     tokens = grid.cell_rows * grid.cell_cols * (model.network.config.widths[-1] + 3) * 4
-    # Result store, uncompressed copy for GDAL, and the final file with overviews, compressed or not.
+    # Result store, uncompressed copy for GDAL, and the final file with its overviews.
     return int((raster * 3.4 + 3 * tokens) / MIB) + 1

@@ -6,9 +6,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from dehaze_core.engine.memory import peak_memory_mib
 from dehaze_core.engine.passes import Restorer, encode_blocks
 from dehaze_core.engine.plan import MIB, Plan, choose_model_bands, draw_plan, measured_seconds
 from dehaze_core.engine.progress import Progress
+from dehaze_core.engine.report import Report
 from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.engine.workspace import Workspace, digest
@@ -33,59 +33,16 @@ from dehaze_core.grid import BlockGrid, Window
 from dehaze_core.haze.bands import band_haze
 from dehaze_core.models import Model, load_model
 from dehaze_core.models.dehazexl.lite import TOKEN_PX
-from dehaze_core.scene import Frame, Radiometry, Scene, open_scene
+from dehaze_core.scene import Radiometry, Scene, open_scene
 
 ENCODE_UNTIL, CONTEXT_UNTIL, RESTORE_UNTIL = 0.30, 0.36, 0.84
 """Shares of the progress bar."""
 
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a run did.
-
-    Attributes:
-        output: The file written.
-        thickness: The haze-thickness file written, or None.
-        width: Columns, px.
-        height: Rows, px.
-        model: Name of the model.
-        model_sha256: Digest of its weights.
-        device: Where it ran.
-        block_size: Side of a block, px.
-        blocks: Number of blocks.
-        resumed_blocks: How many were finished by an earlier run.
-        seconds: Wall time.
-        mpx_per_second: Megapixels per second from file to file.
-        mean_thickness: Mean optical thickness at 550 nm over valid pixels.
-        mean_transmission: exp(-mean_thickness).
-        valid_fraction: Share of valid pixels.
-        peak_memory_mib: Peak resident memory of the process.
-    """
-
-    output: str
-    thickness: str | None
-    width: int
-    height: int
-    model: str
-    model_sha256: str
-    device: str
-    block_size: int
-    blocks: int
-    resumed_blocks: int
-    seconds: float
-    mpx_per_second: float
-    mean_thickness: float
-    mean_transmission: float
-    valid_fraction: float
-    peak_memory_mib: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-able data."""
-        return asdict(self)
+THICKNESS_LAYER = "haze optical thickness at 550 nm"
 
 
 def make_plan(settings: RunSettings) -> Plan:
-    """Return what a run with these settings would do, with a time forecast measured on this machine.
+    """Return what a run with these settings would do, with a time measured on this machine.
 
     Raises:
         DehazeError: The run would be refused.
@@ -103,8 +60,8 @@ def run(settings: RunSettings, progress: Progress) -> Report:
     """Dehaze a raster.
 
     The output has the source's size (or the extent's), CRS, geotransform, data type, nodata and
-    metadata. It appears whole or not at all. A run that was interrupted goes on where it stopped when it
-    is started again with the same settings.
+    metadata. It appears whole or not at all. A run that was interrupted goes on where it
+    stopped when it is started again with the same settings.
 
     Args:
         settings: What to do.
@@ -175,10 +132,14 @@ class _Runner:
         )
         frame = scene.frame
         self._key = digest(identity)
-        self.results = self._store("result", (frame.count, frame.height, frame.width), frame.dtype, size)
+        self.results = self._store(
+            "result", (frame.count, frame.height, frame.width), frame.dtype, size
+        )
         self.thickness: ResultStore | None = None
         if settings.thickness is not None:
-            self.thickness = self._store("thickness", (1, frame.height, frame.width), "float32", size)
+            self.thickness = self._store(
+                "thickness", (1, frame.height, frame.width), "float32", size
+            )
 
     def restore(self) -> None:
         """Run both passes and the context between them."""
@@ -188,7 +149,9 @@ class _Runner:
             missing = Restorer(self.job, None, self.results, self.thickness, self.journal).missing()
             self.resumed = len(self.job.grid) - len(missing)
             if self.resumed:
-                self.progress.log(f"Resuming: {self.resumed} of {len(self.job.grid)} blocks are finished.")
+                self.progress.log(
+                    f"Resuming: {self.resumed} of {len(self.job.grid)} blocks are finished."
+                )
             if not missing:
                 return
             context = self._context()
@@ -199,13 +162,17 @@ class _Runner:
             done = self.resumed
             for _ in restorer.run(missing):
                 done += 1
-                self._advance(CONTEXT_UNTIL, RESTORE_UNTIL, done / len(self.job.grid), "Removing haze")
+                self._advance(
+                    CONTEXT_UNTIL, RESTORE_UNTIL, done / len(self.job.grid), "Removing haze"
+                )
 
     def finalise(self) -> None:
         """Write the output files, each whole or not at all."""
         outputs = [(self.results, self.scene.frame, self.settings.destination)]
         if self.thickness is not None and self.settings.thickness is not None:
-            outputs.append((self.thickness, _thickness_frame(self.scene.frame), self.settings.thickness))
+            outputs.append(
+                (self.thickness, self.scene.frame.layer(THICKNESS_LAYER), self.settings.thickness)
+            )
         for number, (store, frame, path) in enumerate(outputs):
             share = partial(self._finalise_progress, number, len(outputs))
             mask_read = self._read_mask if frame.mask == "internal" else None
@@ -245,7 +212,7 @@ class _Runner:
         )
 
     def _with_stored_block_size(self) -> RunSettings:
-        """Prefer the block size of an interrupted run, which may have seen another amount of free memory."""
+        """Prefer the block size of an interrupted run, which may have seen more memory."""
         stored = self.workspace.read_identity()
         if self.settings.block_size is None and stored is not None:
             size = stored.get("block_size")
@@ -267,7 +234,11 @@ class _Runner:
 
     def _store(self, name: str, shape: tuple[int, int, int], dtype: str, chunk: int) -> ResultStore:
         return ResultStore.open(
-            self.workspace.folder / name, shape=shape, dtype=dtype, chunk=chunk, settings_hash=self._key
+            self.workspace.folder / name,
+            shape=shape,
+            dtype=dtype,
+            chunk=chunk,
+            settings_hash=self._key,
         )
 
     def _context(self) -> SceneContext | None:
@@ -298,10 +269,12 @@ class _Runner:
 
     def _say_plan(self) -> None:
         plan = self.plan
-        context = "exact" if plan.context_cell == 1 else f"bounded, cells of {plan.context_cell} tokens"
+        context = (
+            "exact" if plan.context_cell == 1 else f"bounded, cells of {plan.context_cell} tokens"
+        )
         self.progress.log(
-            f"Plan: {plan.width} x {plan.height} px, {plan.bands} bands {plan.dtype}; {plan.blocks} blocks "
-            f"of {plan.block_size} px with a halo of {plan.halo} px; context {context}; about "
+            f"Plan: {plan.width} x {plan.height} px, {plan.bands} bands {plan.dtype}; "
+            f"{plan.blocks} blocks of {plan.block_size} px with a halo of {plan.halo} px; context {context}; about "
             f"{plan.memory_mib} MiB of memory and {plan.disk_mib} MiB of disk."
         )
 
@@ -309,8 +282,8 @@ class _Runner:
         free = shutil.disk_usage(self.workspace.folder).free // MIB
         if free < self.plan.disk_mib:
             raise ResourceError(
-                f"The run needs {self.plan.disk_mib} MiB of disk beside {self.settings.destination}, "
-                f"{free} MiB are free.",
+                f"The run needs {self.plan.disk_mib} MiB of disk beside "
+                f"{self.settings.destination}, {free} MiB are free.",
                 hint="Free space, or choose an output on another disk.",
                 code="DISK",
             )
@@ -326,8 +299,8 @@ class _Runner:
         left = [str(band + 1) for band in frame.color_bands if band not in corrected]
         if left:
             self.progress.warning(
-                f"Bands {', '.join(left)} are copied unchanged: their wavelength is not known. Set their "
-                "colour interpretation (for example nir) to have them corrected."
+                f"Bands {', '.join(left)} are copied unchanged: their wavelength is not known. "
+                "Set their colour interpretation (for example nir) to have them corrected."
             )
 
     def _provenance(self) -> dict[str, str]:
@@ -364,24 +337,3 @@ def _open_workspace(settings: RunSettings) -> Workspace:
                 code="OUTPUT_EXISTS",
             )
     return Workspace(Path(settings.destination))
-
-
-def _thickness_frame(frame: Frame) -> Frame:
-    """Return the frame of a haze-thickness layer over the same ground."""
-    return Frame(
-        width=frame.width,
-        height=frame.height,
-        count=1,
-        dtype="float32",
-        crs_wkt=frame.crs_wkt,
-        transform=frame.transform,
-        nodata=(float("nan"),),
-        mask="nan",
-        descriptions=("haze optical thickness at 550 nm",),
-        units=("1",),
-        color_interp=("gray",),
-        gcps=frame.gcps,
-        gcp_crs_wkt=frame.gcp_crs_wkt,
-        rpcs=frame.rpcs,
-        block_shape=frame.block_shape,
-    )

@@ -28,8 +28,8 @@ class RunSettings:
         model: Name of a model, see `dehaze models`.
         device: `auto` takes a CUDA device where there is one.
         strength: Share of the haze to remove, 0..1.5; 1 is the full correction.
-        bands: 1-based numbers of the bands that stand for red, green and blue (three), or of the one
-            band of a panchromatic image; None finds them by colour interpretation.
+        bands: 1-based numbers of the bands that stand for red, green and blue (three), or of
+            the one band of a panchromatic image; None finds them by colour interpretation.
         extent: (xmin, ymin, xmax, ymax) in the raster's CRS; None for the whole raster.
         block_size: Side of a block in px; None lets the plan choose. Never changes pixels.
         memory_limit: Memory the run may use, in MiB; None for a share of what is free.
@@ -62,7 +62,8 @@ class RunSettings:
         _require(bool(self.destination), "An output path is needed, none was given.")
         _require(
             self.device in get_args(DeviceChoice),
-            f"Device '{self.device}' is unknown, expected one of {', '.join(get_args(DeviceChoice))}.",
+            f"Device '{self.device}' is unknown, "
+            f"expected one of {', '.join(get_args(DeviceChoice))}.",
         )
         _require(
             0.0 <= self.strength <= MAX_STRENGTH,
@@ -71,7 +72,8 @@ class RunSettings:
         if self.bands is not None:
             _require(
                 len(self.bands) in (1, 3) and min(self.bands) >= 1,
-                f"Bands {self.bands} were given, expected three (red, green, blue) or one, counted from 1.",
+                f"Bands {self.bands} were given, expected three (red, green, blue) or one, "
+                "counted from 1.",
             )
         if self.extent is not None:
             _check_extent(self.extent)
@@ -113,7 +115,8 @@ def _check_extent(extent: tuple[float, float, float, float]) -> None:
     ok = len(extent) == EXTENT_NUMBERS and all(math.isfinite(v) for v in extent)
     _require(
         ok and extent[0] < extent[2] and extent[1] < extent[3],
-        f"Extent {extent} was given, expected xmin, ymin, xmax, ymax with xmin < xmax and ymin < ymax.",
+        f"Extent {extent} was given, expected xmin, ymin, xmax, ymax "
+        "with xmin < xmax and ymin < ymax.",
     )
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tokens of a raster on disk, for working through them strip by strip.
 
-A flat file of float32 in (row, column, channel) order, read and written by position: unlike a memory
-map it does not grow the process, and unlike the block-wise token store it has no chunk borders.
+A flat file of float32 in (row, column, channel) order, read and written by position: unlike a
+memory map it does not grow the process, and unlike the block-wise token store it has no chunk
+borders.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class TokenFile:
         self.close()
 
     def _pread(self, out: Tokens, first_token: int) -> None:
-        view = memoryview(out).cast("B")
+        view = out.data.cast("B")
         with self._lock:
             self._file.seek(first_token * self.width * 4)
             while view:
@@ -87,7 +88,7 @@ class TokenFile:
                 view = view[count:]
 
     def _pwrite(self, tokens: Tokens, first_token: int) -> None:
-        view = memoryview(tokens).cast("B")
+        view = tokens.data.cast("B")
         with self._lock:
             self._file.seek(first_token * self.width * 4)
             while view:

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from dehaze_core.errors import OutputError, ResourceError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 STATE_VERSION = 1
 """Raised whenever the meaning of stored state changes."""
@@ -62,7 +67,10 @@ class Workspace:
         if stored != identity:
             if stored is not None:
                 changed = sorted(k for k in identity if stored.get(k) != identity[k])
-                reason = f"An unfinished run was found, but it differs in {', '.join(changed)}; starting over."
+                reason = (
+                    "An unfinished run was found, but it differs in "
+                    f"{', '.join(changed)}; starting over."
+                )
             self._clear()
             (self.folder / "job.json").write_text(json.dumps(identity), encoding="utf-8")
         return reason
@@ -114,15 +122,11 @@ def digest(identity: dict[str, Any]) -> str:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Lock a file until it is closed or its process dies; return False if another process holds it."""
+    """Lock a file until it is closed; return False if another process holds it."""
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl
-
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a raster is cut into blocks that overlap by a halo, and how it is continued beyond its edge."""
+"""How a raster is cut into blocks with a halo, and how it is continued beyond its edge."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class BlockGrid:
             yield self[index]
 
     def cells(self, window: Window) -> Window:
-        """Return a window of the padded raster in units of cells (it must consist of whole cells)."""
+        """Return a window of whole cells of the padded raster in units of cells."""
         return Window(
             window.row // self.cell,
             window.col // self.cell,

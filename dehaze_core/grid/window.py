@@ -32,7 +32,9 @@ class Window:
 
     def padded(self, halo: int) -> Window:
         """Return the window grown by `halo` px on every side (may leave the raster)."""
-        return Window(self.row - halo, self.col - halo, self.height + 2 * halo, self.width + 2 * halo)
+        return Window(
+            self.row - halo, self.col - halo, self.height + 2 * halo, self.width + 2 * halo
+        )
 
     def clipped(self, height: int, width: int) -> Window:
         """Return the part of the window inside a raster of `height` x `width` px."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How haze found in red, green and blue carries over to the other bands of a raster.
 
-The optical thickness at another wavelength follows from Angstrom's law. The airlight of bands beyond
-red is taken from red, that below blue from blue: the colour of haze changes slowly with wavelength.
+The optical thickness at another wavelength follows from Angstrom's law. The airlight of bands
+beyond red is taken from red, that below blue from blue: the colour of haze changes slowly with
+wavelength.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def band_haze(
     """Return the bands that are corrected, and how.
 
     Args:
-        model_bands: 0-based bands the network saw as red, green and blue, or the one it saw as all three.
+        model_bands: 0-based bands the network saw as red, green and blue, or the one it saw as
+            all three.
         color_interp: Colour interpretation of every band of the raster.
         alpha: Angstrom exponent of the scene's haze.
 

@@ -3,8 +3,8 @@
 
 Haze is smooth, so its maps are carried at a quarter of the resolution. Where haze does have an edge
 (the rim of a cloud) the edge is visible in the image too; the maps therefore carry, beside the
-thickness, a slope and an offset against the image's brightness, as the guided filter does (He et al.
-2013), estimated by the network instead of a window.
+thickness, a slope and an offset against the image's brightness, as the guided filter does (He
+et al. 2013), estimated by the network instead of a window.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _STD = 0.214
-"""Standard deviation of gradient noise with unit gradients, averaged over a cell and all gradients."""
+"""Standard deviation of gradient noise with unit gradients, over a cell and all gradients."""
 
 
 def gradient_noise(y: Array, x: Array, seed: int) -> Array:
@@ -51,7 +51,8 @@ def fractal_noise(y: Array, x: Array, seed: int, octaves: int, persistence: floa
         scale, amplitude = 2.0**octave, persistence**octave
         total += amplitude * gradient_noise(y * scale, x * scale, seed + 7919 * octave)
         power += amplitude**2
-    return total / np.sqrt(power)
+    standardised: Array = total / np.sqrt(power)
+    return standardised
 
 
 def _fade(t: Array) -> Array:

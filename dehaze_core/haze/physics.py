@@ -3,7 +3,8 @@
 
 For band j and pixel x, in linear light,
 
-    I_j = J_j t_j + A_j (1 - t_j),    t_j = exp(-tau_j),    tau_j = tau_550 (lambda_j / 550 nm)^-alpha
+    I_j = J_j t_j + A_j (1 - t_j),    t_j = exp(-tau_j),    tau_j = tau_550 (lambda_j / 550
+    nm)^-alpha
 
 with the hazy value I, the clear value J, the transmission t, the airlight A, the optical thickness
 tau and the Angstrom exponent alpha (Koschmieder 1924; Angstrom 1929). Everything here is a pure
@@ -24,7 +25,7 @@ RGB_WAVELENGTHS = (0.66, 0.56, 0.48)
 """Centre wavelengths in um of red, green and blue, as of common aerial and satellite sensors."""
 
 T_MIN = 0.05
-"""Smallest transmission that is inverted; below it the ground is beyond recovery and noise would explode."""
+"""Smallest transmission that is inverted; below it there is only noise to recover."""
 
 
 def angstrom_ratio(alpha: Tensor, wavelength: float) -> Tensor:
@@ -38,5 +39,5 @@ def add_haze(clear: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
 
 
 def remove_haze(hazy: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
-    """Return the clear image (I - A) / max(t, T_MIN) + A; linear light, shapes broadcast, not clipped."""
+    """Return the clear image (I - A) / max(t, T_MIN) + A, not clipped; shapes broadcast."""
     return airlight + (hazy - airlight) / transmission.clamp_min(T_MIN)

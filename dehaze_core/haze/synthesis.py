@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Haze to put on clear images: the scattering model run forwards with random but known layers.
 
-A `HazeRecipe` describes the haze of one scene by a few numbers. Its thickness is a function of pixel
-coordinates in the scene, so a window of a huge raster can be hazed by itself.
+A `HazeRecipe` describes the haze of one scene by a few numbers. Its thickness is a function of
+pixel coordinates in the scene, so a window of a huge raster can be hazed by itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LEVELS: dict[str, tuple[float, float]] = {
     "L4": (0.85, 1.60),
     "beyond": (1.60, 2.50),
 }
-"""Range of the median optical thickness at 550 nm of each haze level; `beyond` keeps L4 off the edge of training."""
+"""Median optical thickness at 550 nm of each level; `beyond` keeps L4 off training's edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class HazeRecipe:
         angle: Direction in radians.
         offset: Scene coordinates (row, column) of the field's origin in px.
         octaves: Octaves of the field.
-        clearing: Thickness, relative to the median, below which there is no haze at all: clear patches.
+        clearing: Thickness, relative to the median, below which there is no haze at all: clear
+            patches.
         alpha: Angstrom exponent.
         airlight: Airlight of red, green and blue, linear light.
         airlight_variation: Relative standard deviation of the airlight over the scene.
@@ -72,7 +73,7 @@ class HazeRecipe:
     texture: NDArray[np.float32] | None = None
 
     def thickness_at(self, rows: Array, cols: Array) -> Array:
-        """Return the optical thickness at 550 nm at scene coordinates in px (arrays of one shape)."""
+        """Return the optical thickness at 550 nm at scene coordinates in px, of any one shape."""
         if self.thickness == 0.0:
             return np.zeros(np.broadcast(rows, cols).shape)
         y, x = self._field_coordinates(rows, cols)
@@ -84,7 +85,9 @@ class HazeRecipe:
         if self.airlight_variation == 0.0:
             return np.broadcast_to(base, (3, *np.broadcast(rows, cols).shape))
         y, x = self._field_coordinates(rows, cols)
-        return base * (1.0 + self.airlight_variation * fractal_noise(y / 2, x / 2, self.seed + 11, 2))
+        return base * (
+            1.0 + self.airlight_variation * fractal_noise(y / 2, x / 2, self.seed + 11, 2)
+        )
 
     def _field_coordinates(self, rows: Array, cols: Array) -> tuple[Array, Array]:
         y, x = rows + self.offset[0], cols + self.offset[1]
@@ -126,7 +129,8 @@ def random_recipe(
         rng: Source of randomness; the same state gives the same recipe.
         level: A key of `LEVELS`.
         extent: Longer side of the scene in px; fields vary over 0.3 to 3 times that length.
-        bright_end: Bright end (99.5th percentile) of the clear scene's red, green and blue, linear light.
+        bright_end: Bright end (99.5th percentile) of the clear scene's red, green and blue,
+            linear light.
         textures: Real thickness textures in [0, 1]; may be empty.
     """
     low, high = LEVELS[level]
@@ -158,7 +162,7 @@ def random_recipe(
 def _random_airlight(
     rng: np.random.Generator, alpha: float, bright_end: Sequence[float]
 ) -> tuple[float, float, float]:
-    """Draw an airlight: neutral for fog, bluish for small particles, at or below the scene's bright end."""
+    """Draw an airlight: neutral for fog, bluish for small particles."""
     level = rng.uniform(0.6, 1.0) * (float(np.mean(bright_end)) if rng.random() < 0.5 else 1.0)
     tint = np.array([-1.0, 0.0, 1.0]) * rng.uniform(0.0, 0.08) * min(alpha, 1.5)
     colour = max(level, 0.12) * (1.0 + tint + rng.normal(0.0, 0.02, 3))
@@ -215,11 +219,12 @@ def _sensor_noise(image: Image, recipe: HazeRecipe, origin: tuple[int, int]) -> 
         return image
     rng = np.random.default_rng((recipe.seed, *origin))
     sigma = np.sqrt(shot * np.clip(image, 0, None) + read**2)
-    return image + sigma * rng.standard_normal(image.shape, dtype=np.float32)
+    noisy: Image = image + sigma * rng.standard_normal(image.shape, dtype=np.float32)
+    return noisy
 
 
 def _refine(field: Array, step: int, height: int, width: int) -> Image:
-    """Interpolate a field from every `step`-th pixel, with one node to spare before the first, to all pixels."""
+    """Interpolate a field to all pixels from every `step`-th, one node before the first."""
     coarse = field.astype(np.float32)
     node, weight = np.divmod(np.arange(height), step)
     w = (weight / step).astype(np.float32)[:, None]
@@ -231,7 +236,7 @@ def _refine(field: Array, step: int, height: int, width: int) -> Image:
 
 
 def _mirrored_sample(texture: NDArray[np.float32], y: Array, x: Array) -> Array:
-    """Sample a texture bilinearly at coordinates in units of its side; beyond it, it is mirrored."""
+    """Sample a texture bilinearly, at coordinates in units of its side, mirrored beyond it."""
     height, width = texture.shape
     py, px = _mirror(y, height), _mirror(x, width)
     iy, ix = np.floor(py).astype(np.intp), np.floor(px).astype(np.intp)

@@ -152,12 +152,10 @@ def _similarity(
     image: Image, reference: Image, data_range: float, valid: Mask | None
 ) -> NDArray[np.float64]:
     """Return the SSIM of every whole and wholly valid window, bands in rows."""
-    first, second = np.asarray(image, np.float64), np.asarray(reference, np.float64)
-    if valid is not None:
-        first, second = np.where(valid, first, 0.0), np.where(valid, second, 0.0)
+    # Whatever lies under invalid pixels stays inside the windows that are dropped below.
     _, similarity = structural_similarity(
-        first,
-        second,
+        np.asarray(image, np.float64),
+        np.asarray(reference, np.float64),
         data_range=data_range,
         channel_axis=0,
         gaussian_weights=True,

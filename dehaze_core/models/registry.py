@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
@@ -94,7 +93,8 @@ def load_model(name: str, folder: Path = WEIGHTS_FOLDER) -> Model:
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.sha256:
         raise ModelError(
-            f"The weights of model '{name}' have SHA-256 {digest[:12]}..., its card says {card.sha256[:12]}...",
+            f"The weights of model '{name}' have SHA-256 {digest[:12]}..., "
+            f"its card says {card.sha256[:12]}...",
             hint="The file is damaged or was exchanged. Install Dehaze again.",
             code="MODEL_DIGEST",
         )
@@ -102,7 +102,11 @@ def load_model(name: str, folder: Path = WEIGHTS_FOLDER) -> Model:
 
 
 def save_model(
-    network: DehazeXLLite, name: str, folder: Path, training: dict[str, Any], **facts: Any
+    network: DehazeXLLite,
+    name: str,
+    folder: Path,
+    training: dict[str, Any],
+    scores: dict[str, Any] | None = None,
 ) -> ModelCard:
     """Write a network as half-precision safetensors with its card beside it.
 
@@ -111,7 +115,7 @@ def save_model(
         name: Name of the model and of both files.
         folder: Where to write.
         training: Data, recipe, time and hardware, for the card.
-        **facts: Further fields of the card.
+        scores: Measured results, for the card.
 
     Returns:
         The card.
@@ -126,7 +130,7 @@ def save_model(
         sha256=hashlib.sha256(data).hexdigest(),
         parameters=parameter_count(network),
         training=training,
-        **facts,
+        scores=scores or {},
     )
     (folder / f"{name}.safetensors").write_bytes(data)
     text = json.dumps(card.as_dict(), indent=2) + "\n"
@@ -140,11 +144,13 @@ def _read_card(path: Path) -> ModelCard:
         data["limits"] = tuple(data.get("limits", ()))
         card = ModelCard(**data)
     except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"The model card {path.name} cannot be read: {error}.", code="MODEL_CARD") from error
+        raise ModelError(
+            f"The model card {path.name} cannot be read: {error}.", code="MODEL_CARD"
+        ) from error
     if card.name != path.stem or card.architecture not in ARCHITECTURES:
         raise ModelError(
-            f"The model card {path.name} is for model '{card.name}' of architecture '{card.architecture}', "
-            f"expected '{path.stem}' of {', '.join(ARCHITECTURES)}.",
+            f"The model card {path.name} is for model '{card.name}' of architecture "
+            f"'{card.architecture}', expected '{path.stem}' of {', '.join(ARCHITECTURES)}.",
             code="MODEL_CARD",
         )
     return card
@@ -157,6 +163,7 @@ def _network(card: ModelCard, data: bytes) -> DehazeXLLite:
         network.load_state_dict(tensors, strict=True)
     except (SafetensorError, RuntimeError, TypeError) as error:
         raise ModelError(
-            f"The weights of model '{card.name}' do not fit its network: {error}", code="MODEL_SHAPE"
+            f"The weights of model '{card.name}' do not fit its network: {error}",
+            code="MODEL_SHAPE",
         ) from error
-    return network.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+    return network.eval().requires_grad_(False)

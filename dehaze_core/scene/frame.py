@@ -153,6 +153,29 @@ class Frame:
             rpcs=_shifted_rpcs(self.rpcs, window),
         )
 
+    def layer(self, description: str) -> Frame:
+        """Return the frame of a derived float32 layer over the same ground, NaN where missing.
+
+        Args:
+            description: What the values are; they have no unit.
+        """
+        return Frame(
+            width=self.width,
+            height=self.height,
+            count=1,
+            dtype="float32",
+            crs_wkt=self.crs_wkt,
+            transform=self.transform,
+            nodata=(math.nan,),
+            mask="nan",
+            descriptions=(description,),
+            color_interp=("gray",),
+            gcps=self.gcps,
+            gcp_crs_wkt=self.gcp_crs_wkt,
+            rpcs=self.rpcs,
+            block_shape=self.block_shape,
+        )
+
 
 def same_number(a: float | None, b: float | None) -> bool:
     """Tell whether two optional numbers are the same, where NaN equals NaN."""

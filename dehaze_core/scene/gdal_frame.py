@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 
 from dehaze_core.errors import InputError
 from dehaze_core.scene.frame import Frame, Gcp, MaskKind, Tags
@@ -29,6 +30,7 @@ _ENCODING_DOMAINS = {
     "TIFF",
     "xml:VRT",
 }
+_MANY_BANDS = 1024
 # Statistics of the hazy pixels would be taken by QGIS for those of the result.
 _STALE_TAG = re.compile(r"^(STATISTICS_|OVR_|HISTOGRAM|LAYER_TYPE$)")
 
@@ -56,14 +58,14 @@ def read_frame(dataset: Any) -> Frame:  # noqa: ANN401 - rasterio's reader is un
         alpha_band=alpha,
         scales=tuple(dataset.scales),
         offsets=tuple(dataset.offsets),
-        descriptions=tuple(dataset.descriptions),
-        units=tuple(unit or None for unit in dataset.units),
+        descriptions=_texts(dataset, "descriptions"),
+        units=_texts(dataset, "units"),
         color_interp=names,
         tags=_tags(dataset, 0),
         band_tags=tuple(_tags(dataset, band) for band in dataset.indexes),
         gcps=tuple(Gcp(g.row, g.col, g.x, g.y, g.z, str(g.id), g.info or None) for g in gcps),
         gcp_crs_wkt=wkt2(gcp_crs) if gcps else None,
-        rpcs=dict(dataset.tags(ns="RPC")) or None,
+        rpcs=_domain(dataset, 0, "RPC") or None,
         block_shape=dataset.block_shapes[0],
     )
 
@@ -74,7 +76,7 @@ def wkt2(crs: CRS | None) -> str | None:
         return None
     try:
         return str(crs.to_wkt(version="WKT2_2019"))
-    except RasterioError:
+    except CRSError:
         # Engineering and local systems of old files have no WKT2 form in PROJ.
         return str(crs.to_wkt())
 
@@ -125,14 +127,14 @@ def declared_nodata(dataset: Any) -> tuple[float | None, ...]:  # noqa: ANN401
     a virtual raster still tells them.
     """
     values: list[float | None] = list(dataset.nodatavals)
-    if all(value is not None for value in values):
+    if all(value is not None for value in values) or len(values) > _MANY_BANDS:
         return tuple(values)
     try:
         with tempfile.TemporaryDirectory(prefix="dehaze-") as folder:
             copy = Path(folder) / "frame.vrt"
             rasterio.shutil.copy(dataset, str(copy), driver="VRT", strict=False)
             text = copy.read_text(encoding="utf-8", errors="replace")
-    except (RasterioError, OSError):
+    except (RasterioError, CPLE_BaseError, UnicodeError, OSError):
         return tuple(values)
     bands = re.split(r"<VRTRasterBand\b", text)[1:]
     for index, band in enumerate(bands[: len(values)]):
@@ -156,11 +158,33 @@ def _mask_kind(dataset: Any, nodata: tuple[float | None, ...], alpha: int | None
 
 
 def _tags(dataset: Any, band: int) -> dict[str, Tags]:  # noqa: ANN401
-    domains = [""] + [d for d in dataset.tag_namespaces(band) if d not in _ENCODING_DOMAINS]
     found: dict[str, Tags] = {}
+    try:
+        domains = ["", *dataset.tag_namespaces(band)]
+    except UnicodeError:
+        domains = [""]
     for domain in domains:
-        tags = dataset.tags(band, ns=domain or None)
+        if domain in _ENCODING_DOMAINS:
+            continue
+        tags = _domain(dataset, band, domain)
         kept = {key: value for key, value in tags.items() if not _STALE_TAG.match(key)}
         if kept:
             found[domain] = kept
     return found
+
+
+def _domain(dataset: Any, band: int, domain: str) -> dict[str, str]:  # noqa: ANN401
+    try:
+        return dict(dataset.tags(band, ns=domain or None))
+    except UnicodeError:
+        # Old files hold text that is not UTF-8, and rasterio then gives none of the domain. That
+        # must not stop the work; the one tag that says where pixels lie can still be asked for.
+        point = None if band or domain else dataset.get_tag_item("AREA_OR_POINT")
+        return {"AREA_OR_POINT": point} if point else {}
+
+
+def _texts(dataset: Any, name: str) -> tuple[str | None, ...]:  # noqa: ANN401
+    try:
+        return tuple(text or None for text in getattr(dataset, name))
+    except UnicodeError:
+        return (None,) * int(dataset.count)

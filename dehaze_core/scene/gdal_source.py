@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 import threading
 import warnings
@@ -12,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from dehaze_core.errors import InputError
 from dehaze_core.grid.window import Window
@@ -35,6 +38,9 @@ GDAL_OPTIONS: dict[str, Any] = {
     # A virtual raster may carry Python code; a raster must never be able to run any.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
 }
+
+GDAL_ERRORS = (RasterioError, CRSError, CPLE_BaseError, UnicodeError, OSError)
+"""What rasterio raises; GDAL's own errors, and texts that are not UTF-8, pass through it."""
 
 _ROW_ORGANISED_MIN_WIDTH = 2048
 _AVERAGE_UP_TO = 1 << 24
@@ -69,7 +75,7 @@ class GdalSource:
                 self._refuse_missing_parts(dataset)
         except InputError:
             raise
-        except (RasterioError, OSError) as error:
+        except GDAL_ERRORS as error:
             raise _open_failure(path, error) from error
         rows, cols = self.frame.block_shape
         row_organised = cols >= self.frame.width > _ROW_ORGANISED_MIN_WIDTH and rows < 256
@@ -92,6 +98,13 @@ class GdalSource:
         how = Resampling.average if cheap else Resampling.nearest
         with self._reading(window) as dataset:
             return self._read(dataset, window, bands, {"small": shape, "resampling": how})
+
+    def stored_mask(self, window: Window) -> Mask:
+        """Return the mask stored inside or beside the file (h, w), all True where there is none."""
+        if self.frame.mask != "internal":
+            return np.ones((window.height, window.width), dtype=bool)
+        with self._reading(window) as dataset:
+            return _stored_mask(dataset, window, {})
 
     def fingerprint_parts(self) -> list[str]:
         """Return size, time and samples of the files, or samples of pixels where there are none."""
@@ -134,7 +147,7 @@ class GdalSource:
         try:
             with self._turn, self._handle() as dataset:
                 yield dataset
-        except (RasterioError, OSError) as error:
+        except GDAL_ERRORS as error:
             if not rasterio.shutil.exists(self.path):
                 raise _open_failure(self.path, error) from error
             raise read_failure(self.path, window, error) from error
@@ -161,12 +174,13 @@ class GdalSource:
         if dataset.driver != "VRT":
             return
         text = dataset.tags(ns="xml:VRT").get("xml:VRT", "")
-        folder = Path(self.path).parent
+        # Not Path: it would fold the double slash of URLs and archives.
+        folder = os.path.dirname(self.path)
         for attributes, name in _VRT_SOURCE.findall(text):
             part = html.unescape(name).strip()
             if 'relativeToVRT="1"' in attributes:
-                part = str(folder / part)
-            if not (Path(part).exists() or rasterio.shutil.exists(part)):
+                part = f"{folder}/{part}"
+            if not (os.path.exists(part) or rasterio.shutil.exists(part)):
                 raise InputError(
                     f"{self.path} is a virtual raster whose part {part} does not exist.",
                     hint="Put the missing file back, or build the virtual raster again.",

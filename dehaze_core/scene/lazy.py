@@ -69,13 +69,13 @@ class _LazyArray:
         keys = key if isinstance(key, tuple) else (key,)
         keys += (slice(None),) * (self.ndim - len(keys))
         spans = [_span(part, size) for part, size in zip(keys, self.shape, strict=True)]
-        (row, height), (col, width) = ((span.start, len(span)) for span in spans[-2:])
+        rest = tuple(_rest(part, size) for part, size in zip(keys, self.shape, strict=True))
         if not all(len(span) for span in spans):
-            return np.empty([len(span) for span in spans], self.dtype)
+            return np.asarray(np.empty([len(span) for span in spans], self.dtype)[rest])
+        (row, height), (col, width) = ((span.start, len(span)) for span in spans[-2:])
         window = Window(row, col, height, width).shifted(self._place.row, self._place.col)
         bands = spans[0] if self.ndim == 3 else range(1)
         pixels, valid = self._source.read(window, bands)
-        rest = tuple(_rest(part, size) for part, size in zip(keys, self.shape, strict=True))
         return np.asarray((pixels if self.ndim == 3 else valid)[rest])
 
 

@@ -109,6 +109,13 @@ class Scene:
         """
         return self._source.read(self._inside(window), self._existing(bands))
 
+    def stored_mask(self, window: Window) -> Mask:
+        """Read the mask that the file itself stores, (h, w) bool; all True where it stores none.
+
+        An output carries this one; `valid` may be stricter, for instance where values are NaN.
+        """
+        return self._source.stored_mask(self._inside(window))
+
     def overview(self, max_side: int, bands: Sequence[int] | None = None) -> tuple[Pixels, Mask]:
         """Read the whole scene scaled down so that no side exceeds `max_side` px.
 

@@ -31,6 +31,10 @@ class Source(Protocol):
         """Return the window scaled down to `shape`, values and validity as in `read`."""
         ...
 
+    def stored_mask(self, window: Window) -> Mask:
+        """Return the mask that the file stores (h, w), all True where it stores none."""
+        ...
+
     def fingerprint_parts(self) -> list[str]:
         """Return texts that change when the content changes, without reading all of it."""
         ...

@@ -53,7 +53,12 @@ class ZarrSource:
         self.has_overviews = False
         try:
             self._dataset = xr.open_dataset(
-                path, engine="zarr", chunks=None, mask_and_scale=False, decode_coords="all"
+                path,
+                engine="zarr",
+                chunks=None,
+                consolidated=False,
+                mask_and_scale=False,
+                decode_coords="all",
             )
             self._bands = _bands(self._dataset, path)
         except InputError:
@@ -81,6 +86,10 @@ class ZarrSource:
         steps = (max(window.height // shape[0], 1), max(window.width // shape[1], 1))
         pixels, valid = self._read(window, bands, steps)
         return pixels[:, : shape[0], : shape[1]], valid[: shape[0], : shape[1]]
+
+    def stored_mask(self, window: Window) -> Mask:
+        """Return (h, w) True: a zarr group has no mask besides its fill value."""
+        return np.ones((window.height, window.width), dtype=bool)
 
     def fingerprint_parts(self) -> list[str]:
         """Return names, sizes and times of the store's files; metadata files are also sampled."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from dehaze_core.haze.physics import REFERENCE_WAVELENGTH, RGB_WAVELENGTHS
 from dehaze_core.haze.synthesis import LEVELS, HazeRecipe, add_haze, random_recipe
@@ -103,8 +103,8 @@ class HazyBatches(Dataset[Batch]):
         )
 
 
-class StepSampler:
-    """Step numbers from `first` on, without end: a resumed run goes on with the batches it has not seen."""
+class StepSampler(Sampler[int]):
+    """Step numbers from `first` on, without end: a resumed run sees new batches."""
 
     def __init__(self, first: int) -> None:
         self.first = first

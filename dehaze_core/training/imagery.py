@@ -68,8 +68,9 @@ class ImagePool:
 def load_images(folder: Path, held_out: float = 0.08) -> tuple[ImagePool, ImagePool]:
     """Read all images below a folder and split them by site.
 
-    The site is the column `site` of a MANIFEST.csv (columns `path`, `site`) if there is one, else the
-    folder an image lies in. A site is either trained on or held out, never both, since images of
+    The site is the column `site` of a MANIFEST.csv (columns `path`, `site`) if there is one,
+    else the folder an image lies in. A site is either trained on or held out, never both, since
+    images of
     one site overlap. Where there are fewer than ten sites, every tenth image is held out instead.
 
     Args:
@@ -93,7 +94,9 @@ def load_images(folder: Path, held_out: float = 0.08) -> tuple[ImagePool, ImageP
     site_of = _sites(folder)
     train: dict[str, list[RgbImage]] = defaultdict(list)
     validation: dict[str, list[RgbImage]] = defaultdict(list)
-    names = {path: site_of.get(path.relative_to(folder).as_posix(), path.parent.name) for path in paths}
+    names = {
+        path: site_of.get(path.relative_to(folder).as_posix(), path.parent.name) for path in paths
+    }
     held_sites = _held_out_sites(list(names.values()), held_out)
     for index, path in enumerate(paths):
         site = names[path]
@@ -104,7 +107,7 @@ def load_images(folder: Path, held_out: float = 0.08) -> tuple[ImagePool, ImageP
 
 
 def load_textures(folder: Path) -> list[NDArray[np.float32]]:
-    """Read real thickness textures: grey images, each stretched to [0, 1] by its own percentiles."""
+    """Read real thickness textures: grey images, stretched to [0, 1] by their percentiles."""
     textures = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS):
         with Image.open(path) as image:
@@ -127,7 +130,7 @@ def _sites(folder: Path) -> dict[str, str]:
 
 
 def _held_out_sites(site_of_images: list[str], share: float) -> set[str]:
-    """Return sites, in an order that only depends on their names, until they hold `share` of the images."""
+    """Return sites, ordered by a hash of their names, until they hold `share` of the images."""
     counts = Counter(site_of_images)
     held: set[str] = set()
     if len(counts) < 10:

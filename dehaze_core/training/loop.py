@@ -77,7 +77,8 @@ class Trainer:
         recipe: The recipe.
         train: Batches to train on.
         validation: Batches of held-out sites.
-        folder: Where checkpoint (`state.pt`) and log (`log.csv`) live; a checkpoint found there is resumed.
+        folder: Where checkpoint (`state.pt`) and log (`log.csv`) live; a checkpoint found there
+            is resumed.
         device: Device to train on.
         report: Receives one line of text now and then.
     """
@@ -95,7 +96,9 @@ class Trainer:
         report: Callable[[str], None],
     ) -> None:
         if recipe.minutes <= 0:
-            raise SettingsError(f"A training budget of {recipe.minutes} minutes was given, expected > 0.")
+            raise SettingsError(
+                f"A training budget of {recipe.minutes} minutes was given, expected > 0."
+            )
         self.recipe = recipe
         self.train_batches = train
         self.folder = folder
@@ -112,7 +115,7 @@ class Trainer:
         loader = DataLoader(
             self.train_batches,
             batch_size=None,
-            sampler=StepSampler(state.step),  # type: ignore[arg-type]
+            sampler=StepSampler(state.step),
             num_workers=recipe.workers,
             prefetch_factor=4 if recipe.workers else None,
         )
@@ -135,7 +138,7 @@ class Trainer:
         return state.average
 
     def validate(self) -> dict[str, float]:
-        """Return the averaged network's mean PSNR in dB per haze level on held-out sites, and RMS change in DN on L0."""
+        """Return mean PSNR in dB per haze level on held-out sites, and RMS change in DN on L0."""
         model = self.state.average.eval()
         result: dict[str, float] = {}
         with torch.inference_mode():
@@ -155,7 +158,7 @@ class Trainer:
             group["lr"] = rate
         budget = CONTEXT_BUDGETS[state.step % len(CONTEXT_BUDGETS)]
         loss: Tensor = evaluate(state.model, batch.to(self.device), recipe.weights, budget).loss
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
         if bool(torch.isfinite(norm)):
             state.optimiser.step()
@@ -216,7 +219,9 @@ class Trainer:
 def _schedule(progress: float, warmup: float) -> float:
     if progress < warmup:
         return progress / warmup
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+    return 0.01 + 0.99 * 0.5 * (
+        1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))
+    )
 
 
 @torch.no_grad()
@@ -228,6 +233,8 @@ def _validation_set(batches: HazyBatches, seed: int) -> dict[str, Batch]:
     """Return a fixed batch per level, and one of large scenes (`large`) with haze of level L3."""
     rng = np.random.default_rng(seed)
     levels = ("L0", "L1", "L2", "L3", "L4")
-    result = {level: stack([batches.sample(rng, 256, level) for _ in range(16)]) for level in levels}
+    result = {
+        level: stack([batches.sample(rng, 256, level) for _ in range(16)]) for level in levels
+    }
     result["large"] = stack([batches.sample(rng, 1024, "L3") for _ in range(3)])
     return result

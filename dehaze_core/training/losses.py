@@ -21,7 +21,8 @@ class LossWeights:
 
     Attributes:
         image: L1 in display values.
-        psnr: Logarithm of the mean square error of every image, so that each counts as it does in a mean PSNR.
+        psnr: Logarithm of the mean square error of every image, so that each counts as it does
+            in a mean PSNR.
         smooth: L1 after averaging over 16 x 16 px: colour and brightness.
         thickness: L1 of the transmission.
         airlight: L1 of the airlight, weighted by how much of it is in the image.
@@ -52,13 +53,11 @@ class Outcome:
 def restore(
     model: DehazeXLLite, hazy: Tensor, valid: Tensor, budget: int | None
 ) -> tuple[Tensor, HazeMaps, SceneHaze]:
-    """Dehaze display-encoded images (N, 3, H, W) in [0, 1]; returns linear light and the haze found."""
+    """Dehaze display-encoded images (N, 3, H, W); returns linear light and the haze found."""
     weight = F.avg_pool2d(valid, TOKEN_PX)[:, 0]
     maps, scene = model(hazy, valid, weight, budget)
     luminance = hazy.mean(dim=1, keepdim=True)
-    thickness, airlight = full_resolution(
-        maps.thickness, maps.airlight, maps.edge_slope, luminance
-    )
+    thickness, airlight = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
     return correct(srgb_decode(hazy), thickness, airlight, scene.ratios), maps, scene
 
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,27 +20,35 @@ from dehaze_core.training.loop import Trainer, TrainRecipe
 NAME = "dehazexl-lite"
 
 
+@dataclass(frozen=True, slots=True)
+class TrainFolders:
+    """Where a training run reads and writes.
+
+    Attributes:
+        data: Clear RGB images.
+        textures: Grey images of real haze thickness, or None.
+        out: Checkpoint, log, weights and card; a checkpoint there is resumed.
+    """
+
+    data: Path
+    textures: Path | None
+    out: Path
+
+
 def train_lite(
-    *,
-    data: Path,
-    textures: Path | None,
-    out: Path,
-    minutes: float,
+    folders: TrainFolders,
+    recipe: TrainRecipe,
     device: str,
     threads: int | None,
-    seed: int,
     report: Callable[[str], None],
 ) -> ModelCard:
-    """Train `dehazexl-lite` and write `dehazexl-lite.safetensors` and its card into `out`.
+    """Train `dehazexl-lite` and write its weights and card into the output folder.
 
     Args:
-        data: Folder of clear RGB images.
-        textures: Folder of real thickness textures, or None.
-        out: Folder for checkpoint, log, weights and card; a checkpoint there is resumed.
-        minutes: Time budget over all resumed parts.
+        folders: Where to read and write.
+        recipe: Time budget, seed and everything else that shapes the run.
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads, all cores if None.
-        seed: Seed of weights and batches.
         report: Receives lines of text.
 
     Returns:
@@ -51,16 +59,17 @@ def train_lite(
     """
     use_threads(threads)
     place = choose_device(cast(DeviceChoice, device))
-    recipe = TrainRecipe(minutes=minutes, seed=seed)
-    train, validation = load_images(data)
-    report(f"{len(train)} images of {len(train.sites)} sites to train on, {len(validation)} of "
-           f"{len(validation.sites)} held out; {place.description}")
-    thickness = load_textures(textures) if textures is not None else []
+    train, validation = load_images(folders.data)
+    report(
+        f"{len(train)} images of {len(train.sites)} sites to train on, {len(validation)} of "
+        f"{len(validation.sites)} held out; {place.description}"
+    )
+    textures = load_textures(folders.textures) if folders.textures is not None else []
     trainer = Trainer(
         recipe,
-        HazyBatches(train, thickness, seed),
-        HazyBatches(validation, thickness, seed + 1),
-        out,
+        HazyBatches(train, textures, recipe.seed),
+        HazyBatches(validation, textures, recipe.seed + 1),
+        folders.out,
         place.torch,
         report,
     )
@@ -69,9 +78,9 @@ def train_lite(
         "images": len(train),
         "sites": sorted(train.sites),
         "held_out_sites": sorted(validation.sites),
-        "textures": len(thickness),
+        "textures": len(textures),
         "steps": trainer.state.step,
-        "hardware": f"{platform.machine()}, {place.description}, torch {torch.__version__}",
+        "hardware": f"{place.description}, torch {torch.__version__}",
         "recipe": recipe.as_dict(),
     }
-    return save_model(network, NAME, out, facts, scores={"held_out": trainer.validate()})
+    return save_model(network, NAME, folders.out, facts, {"held_out": trainer.validate()})

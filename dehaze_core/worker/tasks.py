@@ -95,7 +95,7 @@ def settings_from(parameters: Mapping[str, Any]) -> RunSettings:
     if missing:
         raise SettingsError(f"The settings {', '.join(missing)} are missing.")
     # JSON has no tuples, and frozen settings want them.
-    values = {
+    values: Values = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in parameters.items()
     }

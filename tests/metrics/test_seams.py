@@ -44,11 +44,13 @@ def test_seams_along_one_axis_alone_are_seen() -> None:
 
 
 def test_unsigned_steps_do_not_wrap_around() -> None:
-    image = np.zeros((1, 64, 64), np.uint8)
-    image[:, :, 32:] = 200
+    image = np.clip(tiled(noise(), 32, 100), 0, 255).astype(np.uint8)
 
-    assert seam_score(image, step=32) == math.inf
-    assert seam_score(image[:, :, ::-1], step=32) == math.inf
+    assert seam_score(image, step=32) == pytest.approx(seam_score(image.astype(float), step=32))
+
+
+def test_a_seam_through_flat_ground_is_infinitely_worse() -> None:
+    assert seam_score(tiled(np.zeros((1, 64, 64)), 32, 1), step=32) == math.inf
 
 
 def test_a_flat_image_has_no_seams() -> None:

@@ -146,8 +146,10 @@ def make_engine(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def real_engine(package: ModuleType) -> Path:
-    """The development engine."""
-    if not ENGINE_PYTHON.exists():
+def real_engine(package: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The engine of this source code, or the one the environment names."""
+    python = Path(os.environ.get("DEHAZE_ENGINE_PYTHON", ENGINE_PYTHON))
+    if not python.exists():
         pytest.skip("the engine's environment is not set up")
-    return ENGINE_PYTHON
+    monkeypatch.setenv("DEHAZE_ENGINE_PYTHON", str(python))
+    return python

@@ -41,7 +41,7 @@ def feedback(qgis_app: Any) -> Any:
     return Listening(False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def qgis_process(profiles: Path, qgis_app: Any) -> Callable[..., dict[str, Any]]:
     """Run `qgis_process` with the plugin enabled and return its JSON answer."""
     program = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
@@ -142,6 +142,29 @@ def test_haze_thickness_opens_with_its_style(
     assert layer.dataProvider().dataType(1) == 6  # float32
 
 
+def test_results_loaded_into_a_project_are_named_and_styled(
+    provider: Any, processing: ModuleType, make_tif: Make, tmp_path: Path
+) -> None:
+    from qgis.core import QgsProcessingContext, QgsProcessingFeedback, QgsProject, QgsRasterLayer
+
+    clear, haze = str(tmp_path / "clear.tif"), str(tmp_path / "haze.tif")
+    context, feedback = QgsProcessingContext(), QgsProcessingFeedback(False)
+    for path in (clear, haze):
+        details = QgsProcessingContext.LayerDetails("Output", QgsProject.instance(), "OUTPUT")
+        context.addLayerToLoadOnCompletion(path, details)
+    values = {"INPUT": str(make_tif()), "OUTPUT": clear, "THICKNESS": haze}
+
+    provider.algorithm("dehazexl").create().run(values, context, feedback)
+
+    options = QgsRasterLayer.LayerOptions(loadDefaultStyle=False)
+    layer = QgsRasterLayer(haze, "", "gdal", options)
+    loaded = context.layerToLoadOnCompletionDetails(haze)
+    loaded.postProcessor().postProcessLayer(layer, context, feedback)
+    assert context.layerToLoadOnCompletionDetails(clear).name == "hazy dehazed"
+    assert loaded.name == "hazy haze thickness"
+    assert layer.renderer().type() == "singlebandpseudocolor"
+
+
 def test_an_extent_in_another_crs_is_cut_out(
     provider: Any, processing: ModuleType, make_tif: Make
 ) -> None:
@@ -222,7 +245,7 @@ def test_a_batch_of_three(
 
 @pytest.fixture
 def model_file(provider: Any, tmp_path: Path) -> Path:
-    """native:fillnodata, then dehaze:dehazexl, then native:roundrastervalues, as .model3."""
+    """native:fillnodata, then dehaze:dehazexl, then native:rescaleraster, as .model3."""
     from qgis.core import (
         QgsProcessingModelAlgorithm,
         QgsProcessingModelChildAlgorithm,
@@ -237,10 +260,20 @@ def model_file(provider: Any, tmp_path: Path) -> Path:
     model.addModelParameter(
         QgsProcessingParameterRasterLayer("hazy", "Hazy"), QgsProcessingModelParameter("hazy")
     )
+    hazy = source.fromModelParameter("hazy")
+
+    def output_of(step: str) -> Any:
+        return source.fromChildOutput(step, "OUTPUT")
+
     steps = [
-        ("fill", "native:fillnodata", source.fromModelParameter("hazy"), {"FILL_VALUE": 120}),
-        ("dehaze", "dehaze:dehazexl", source.fromChildOutput("fill", "OUTPUT"), {"DEVICE": "cpu"}),
-        ("round", "native:roundrastervalues", source.fromChildOutput("dehaze", "OUTPUT"), {}),
+        ("fill", "native:fillnodata", hazy, {"FILL_VALUE": 120}),
+        ("dehaze", "dehaze:dehazexl", output_of("fill"), {"DEVICE": "cpu"}),
+        (
+            "scale",
+            "native:rescaleraster",
+            source.fromChildOutput("dehaze", "OUTPUT"),
+            {"MAXIMUM": 1},
+        ),
     ]
     for identifier, algorithm, value, settings in steps:
         child = QgsProcessingModelChildAlgorithm(algorithm)
@@ -248,7 +281,7 @@ def model_file(provider: Any, tmp_path: Path) -> Path:
         child.addParameterSources("INPUT", [value])
         for name, setting in settings.items():
             child.addParameterSources(name, [source.fromStaticValue(setting)])
-        if identifier == "round":
+        if identifier == "scale":
             output = QgsProcessingModelOutput("clear", "Clear")
             output.setChildId(identifier)
             output.setChildOutputName("OUTPUT")
@@ -264,9 +297,9 @@ def test_a_saved_model_runs_between_native_algorithms(
 ) -> None:
     source = make_tif(bands=1, nodata=7)
 
-    results = qgis_process(str(model_file), tmp_path, hazy=source, **{"round:clear": "clear.tif"})
+    results = qgis_process(str(model_file), tmp_path, hazy=source, **{"scale:clear": "clear.tif"})
 
-    assert pixels(results["round:clear"])["frame"][:4] == pixels(source)["frame"][:4]
+    assert pixels(tmp_path / results["scale:clear"])["frame"][:4] == pixels(source)["frame"][:4]
 
 
 def test_cancel_keeps_the_work_but_leaves_no_output(

@@ -143,8 +143,8 @@ class ContextLayer(nn.Module):
         attended = F.scaled_dot_product_attention(query, keys.key, keys.value, attn_mask=keys.bias)
         x = x + self.output(attended.transpose(1, 2).reshape(n, r * c, -1))
         gate, up = self.gate_up(self.norm_mlp(x)).chunk(2, dim=-1)
-        x = x + self.down(F.gelu(gate) * up)
-        return x.view(n, r, c, d)
+        out: Tensor = x + self.down(F.gelu(gate) * up)
+        return out.view(n, r, c, d)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(x.shape[0], -1, self.heads, self.head_dim).transpose(1, 2)
@@ -167,7 +167,7 @@ class ContextNetwork(nn.Module):
         self.layers = nn.ModuleList(ContextLayer(width, heads, head_dim) for _ in range(layers))
 
     def embed(self, tokens: Tensor, row: int, rows: int) -> Tensor:
-        """Turn a strip of tokens (N, r, c, D) that starts at token row `row` of `rows` into hidden states."""
+        """Return hidden states of a strip of tokens (N, r, c, D) from token row `row` of `rows`."""
         code = position_code(row, row + tokens.shape[1], rows, tokens.shape[2], self.width)
         embedded: Tensor = self.input(tokens) + code.to(tokens)
         return embedded

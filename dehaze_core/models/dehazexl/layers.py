@@ -19,7 +19,8 @@ class ConvBlock(nn.Module):
 
     Args:
         width: Number of channels C.
-        kernel: Side of the depthwise kernel, odd; the receptive field grows by `kernel // 2` px a side.
+        kernel: Side of the depthwise kernel, odd; the receptive field grows by `kernel // 2` px
+            a side.
     """
 
     def __init__(self, width: int, kernel: int) -> None:
@@ -69,7 +70,8 @@ class Stem(nn.Module):
         embedded: Tensor = self.embed(image)
         extremes = torch.cat((_reduce4(rgb, torch.minimum), _reduce4(rgb, torch.maximum)), dim=1)
         extremes = extremes.permute(0, 2, 3, 1)
-        return embedded.permute(0, 2, 3, 1) + self.extremes(extremes)
+        features: Tensor = embedded.permute(0, 2, 3, 1) + self.extremes(extremes)
+        return features
 
 
 def _reduce4(x: Tensor, op: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -55,32 +55,36 @@ class LiteConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LiteConfig:
         """Read a configuration written by `as_dict` (lists become tuples)."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
+        return cls(**values)
 
     @property
     def encode_halo(self) -> int:
-        """Pixels around a block that can influence its tokens."""
-        return sum(
-            HAZE_PX * 2**stage * blocks * (kernel // 2)
-            for stage, (blocks, kernel) in enumerate(
-                zip(self.encoder_blocks, self.encoder_kernels, strict=True)
-            )
-        )
+        """Pixels around a block of whole tokens that can influence its tokens."""
+        return self._through_encoder(0, 3)
 
     @property
     def decode_halo(self) -> int:
-        """Pixels around a block that can influence its haze maps, given the tokens (plus one cell to upsample)."""
-        skips = sum(
-            HAZE_PX
-            * 2**stage
-            * (
-                self.encoder_blocks[stage] * (self.encoder_kernels[stage] // 2)
-                + self.decoder_blocks[stage] * (self.decoder_kernels[stage] // 2)
-            )
-            for stage in range(3)
-        )
-        head = HAZE_PX
-        return skips + head + HAZE_PX
+        """Pixels around a block of whole tokens that can influence its result."""
+        reach = 2 * HAZE_PX  # the head's 3 x 3 kernel and the interpolation to full resolution
+        widest = 0
+        for stage in range(3):
+            reach = _reach(reach, stage, self.decoder_blocks[stage], self.decoder_kernels[stage])
+            widest = max(widest, self._through_encoder(reach, stage))
+        return widest
+
+    def _through_encoder(self, reach: int, deepest: int) -> int:
+        for stage in range(deepest, -1, -1):
+            reach = _reach(reach, stage, self.encoder_blocks[stage], self.encoder_kernels[stage])
+        return reach
+
+
+def _reach(reach: int, stage: int, blocks: int, kernel: int) -> int:
+    """Return how far around a block one must look before the convolutions of a stage, in px."""
+    cell = HAZE_PX << stage
+    return (-(-reach // cell) + blocks * (kernel // 2)) * cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,8 @@ class HazeMaps:
     Attributes:
         thickness: (N, 1, h, w) optical thickness at 550 nm, >= 0.
         airlight: (N, 3, h, w) airlight in linear light, (0, 1.2).
-        edge_slope: (N, 1, h, w) slope of the edge-aware upsampling, (-1, 1), see `dehaze_core.haze.layers`.
+        edge_slope: (N, 1, h, w) slope of the edge-aware upsampling, (-1, 1), see
+            `dehaze_core.haze.layers`.
     """
 
     thickness: Tensor
@@ -154,10 +159,10 @@ class DehazeXLLite(nn.Module):
     def _initialise_heads(self) -> None:
         for head in (self.scene_head, self.local_airlight, self.thickness_head):
             nn.init.normal_(head.weight, std=1e-3)
-            nn.init.zeros_(head.bias)
-        with torch.no_grad():
-            self.scene_head.bias[:3] = 1.0
-            nn.init.constant_(self.thickness_head.bias[:1], 0.1)
+            nn.init.zeros_(head.get_parameter("bias"))
+        # Start with a bright airlight and a little haze everywhere.
+        nn.init.ones_(self.scene_head.get_parameter("bias")[:3])
+        nn.init.constant_(self.thickness_head.get_parameter("bias")[:1], 0.1)
 
     def skips(self, rgb: Tensor, valid: Tensor) -> list[Tensor]:
         """Encode pixels (N, 3, H, W) with mask (N, 1, H, W) to features at 1/4, 1/8 and 1/16."""
@@ -179,8 +184,9 @@ class DehazeXLLite(nn.Module):
             weight: (N, r, c) share of valid pixels.
 
         Returns:
-            (N, 5) weighted sums of votes (airlight logits, exponent, presence of haze) and (N, 5) sums of
-            their weights. Tokens vote with a learned trust: those under dense haze know the
+            (N, 5) weighted sums of votes (airlight logits, exponent, presence of haze) and (N,
+            5) sums of their weights. Tokens vote with a learned trust: those under dense haze
+            know the
             airlight best, those over dark ground whether there is any haze.
         """
         votes, trust = self.scene_head(hidden).split((5, 2), dim=-1)
@@ -195,7 +201,7 @@ class DehazeXLLite(nn.Module):
         return SceneHaze(airlight, 3.0 * torch.sigmoid(alpha - 0.5) - 0.5, 2.0 + 4.0 * presence)
 
     def conditions(self, tokens: Tensor, hidden: Tensor) -> Tensor:
-        """Return what the decoder has to know of the tokens: all it gets from the rest of the raster.
+        """Return what the decoder learns of the tokens, and so of the rest of the raster.
 
         Args:
             tokens: (N, r, c, C) from `tokens`.
@@ -218,8 +224,9 @@ class DehazeXLLite(nn.Module):
         for i in (2, 1, 0):
             y = self.decoder[i](self.up[i](y) + skips[i])
         out = self.thickness_head(y.permute(0, 3, 1, 2))
-        # A sharp softplus: close to a straight line over the useful range, and close to zero below it.
-        thickness = F.softplus(out[:, :1], beta=8.0) * torch.sigmoid(scene.presence)[..., None, None]
+        # A sharp softplus: nearly straight over the useful range, and nearly zero below it.
+        presence = torch.sigmoid(scene.presence)[..., None, None]
+        thickness = F.softplus(out[:, :1], beta=8.0) * presence
         airlight = 1.2 * torch.sigmoid(scene.airlight[:, :, None, None] + deviation)
         airlight = F.interpolate(airlight, size=out.shape[-2:], mode="bilinear")
         return HazeMaps(thickness, airlight, torch.tanh(out[:, 1:]))

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Model cards and weights: what is refused, and how."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dehaze_core.errors import ModelError
+from dehaze_core.models import list_models, load_model, save_model
+from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
+
+TINY = LiteConfig(widths=(8, 8, 16, 16), context_heads=2, context_head_dim=8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_model(DehazeXLLite(TINY), "tiny", tmp_path, {"note": "untrained"})
+    return tmp_path
+
+
+def test_saved_weights_load_in_half_precision(folder: Path) -> None:
+    torch.manual_seed(0)
+    original = DehazeXLLite(TINY).state_dict()
+
+    model = load_model("tiny", folder)
+
+    for key, value in model.network.state_dict().items():
+        assert torch.equal(value, original[key].half().float())
+    assert not model.network.training
+
+
+def test_unknown_model_names_the_known_ones(folder: Path) -> None:
+    with pytest.raises(ModelError, match="known are tiny") as caught:
+        load_model("../tiny", folder)
+    assert caught.value.code == "MODEL_UNKNOWN"
+
+
+def test_exchanged_weights_are_refused(folder: Path) -> None:
+    path = folder / "tiny.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(ModelError) as caught:
+        load_model("tiny", folder)
+    assert caught.value.code == "MODEL_DIGEST"
+
+
+def test_missing_weights_are_named(folder: Path) -> None:
+    (folder / "tiny.safetensors").unlink()
+
+    with pytest.raises(ModelError) as caught:
+        load_model("tiny", folder)
+    assert caught.value.code == "MODEL_WEIGHTS_MISSING"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 200, b"\x08\0\0\0\0\0\0\0not json"])
+def test_malformed_weights_are_refused(folder: Path, content: bytes) -> None:
+    _replace_weights(folder, content)
+
+    with pytest.raises(ModelError) as caught:
+        load_model("tiny", folder)
+    assert caught.value.code == "MODEL_SHAPE"
+
+
+def test_weights_with_missing_or_extra_tensors_are_refused(folder: Path) -> None:
+    save_file({"something": torch.zeros(3)}, folder / "tiny.safetensors")
+    _replace_weights(folder, (folder / "tiny.safetensors").read_bytes())
+
+    with pytest.raises(ModelError, match="something") as caught:
+        load_model("tiny", folder)
+    assert caught.value.code == "MODEL_SHAPE"
+
+
+def test_card_for_another_model_is_refused(folder: Path) -> None:
+    (folder / "tiny.json").rename(folder / "other.json")
+
+    with pytest.raises(ModelError) as caught:
+        list_models(folder)
+    assert caught.value.code == "MODEL_CARD"
+
+
+def test_shipped_models_load_and_fit_the_size_limit() -> None:
+    cards = list_models()
+
+    assert "dehazexl-lite" in [card.name for card in cards]
+    for card in cards:
+        network = load_model(card.name).network
+        assert 2 * sum(p.numel() for p in network.parameters()) <= 16 * 2**20
+
+
+def _replace_weights(folder: Path, content: bytes) -> None:
+    import hashlib
+
+    (folder / "tiny.safetensors").write_bytes(content)
+    card = json.loads((folder / "tiny.json").read_text())
+    card["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "tiny.json").write_text(json.dumps(card))
