@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,12 @@ class Device:
     torch: torch.device
     description: str
     autocast: torch_dtype | None
+
+    def autocast_context(self) -> AbstractContextManager[object]:
+        """Return a context in which matrix products use `autocast`."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.torch.type, dtype=self.autocast)
 
 
 def choose_device(choice: DeviceChoice) -> Device:

@@ -22,12 +22,13 @@ import google_crc32c
 import numpy.typing as npt
 import rasterio
 import rasterio.shutil
+from rasterio.dtypes import check_dtype
 from rasterio.enums import Resampling
 
 from dehaze_core.engine.cog_options import bytes_per_pixel, cog_options, is_lossless, tile_side
 from dehaze_core.engine.disk import write_failure
 from dehaze_core.engine.tiff_blocks import missing_tiles, overview_factors, raw_bytes
-from dehaze_core.engine.tiff_frame import apply_frame, differences, restore_band_tags
+from dehaze_core.engine.tiff_frame import COLOR_PROFILE, apply_frame, differences, restore_band_tags
 from dehaze_core.errors import DehazeError, OutputError
 from dehaze_core.grid.window import Window
 from dehaze_core.scene.frame import Frame
@@ -87,11 +88,13 @@ def write_cog(  # noqa: PLR0913 - the whole recipe of one file
 
     Raises:
         OutputError: The output can't be written (OUTPUT_DISK_FULL, OUTPUT_PERMISSION,
-            OUTPUT_FOLDER, OUTPUT_WRITE) or does not read back as it should (OUTPUT_VERIFY).
+            OUTPUT_FOLDER, OUTPUT_DTYPE, OUTPUT_WRITE) or does not read back as it should
+            (OUTPUT_VERIFY).
         SettingsError: A creation option is unknown.
     """
     if (frame.mask == "internal") != (mask_read is not None):
         raise ValueError("mask_read goes with frames whose mask is internal, and only with them")
+    _check_type(frame)
     options = cog_options(frame, creation_options)
     with _temporary_folder(destination, work_folder) as folder, _write_errors(destination, frame):
         raw, cog = folder / "pixels.tif", folder / "result.tif"
@@ -106,6 +109,15 @@ def write_cog(  # noqa: PLR0913 - the whole recipe of one file
         _move(cog, destination)
     progress(1.0)
     return lost
+
+
+def _check_type(frame: Frame) -> None:
+    if not check_dtype(frame.dtype):
+        raise OutputError(
+            f"A GeoTIFF cannot hold {frame.dtype} values here.",
+            hint="Convert the input to float32 first.",
+            code="OUTPUT_DTYPE",
+        )
 
 
 def _write_raw(
@@ -132,6 +144,7 @@ def _write_raw(
         blockysize=tile,
         interleave="pixel",
         BIGTIFF="IF_SAFER",
+        **frame.tags.get(COLOR_PROFILE, {}),
     ) as dataset:
         apply_frame(dataset, frame, provenance)
         windows = list(_windows(frame))

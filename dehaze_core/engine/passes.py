@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +43,7 @@ def encode_blocks(job: Job, tokens: ResultStore) -> Iterator[Block]:
         out = np.zeros((job.network.config.widths[-1] + 1, window.height, window.width), np.float32)
         out[-1] = job.token_weight(block, valid)
         if out[-1].any():
-            with torch.inference_mode(), _autocast(job):
+            with torch.inference_mode(), job.device.autocast_context():
                 encoded = job.network.tokens(job.network.skips(*job.network_input(pixels, valid)))
             core = encoded[0][window.slices].permute(2, 0, 1)
             out[:-1] = core.float().cpu().numpy()
@@ -150,7 +149,7 @@ class Restorer:
         device = job.device.torch
         scene = scene.to(device)
         rgb, mask = job.network_input(pixels[list(job.model_bands)], valid)
-        with _autocast(job):
+        with job.device.autocast_context():
             given = torch.from_numpy(conditions)[None].to(device)
             maps = job.network.decode(job.network.skips(rgb, mask), given, scene)
         maps = HazeMaps(maps.thickness.float(), maps.airlight.float(), maps.edge_slope.float())
@@ -232,9 +231,3 @@ def _strip_haze(maps: HazeMaps, rgb: Tensor, rows: slice, columns: slice) -> tup
         slice(col, col + columns.stop - columns.start),
     )
     return tau[inner][0], airlight[inner]
-
-
-def _autocast(job: Job) -> AbstractContextManager[object]:
-    if job.device.autocast is None:
-        return nullcontext()
-    return torch.autocast(job.device.torch.type, dtype=job.device.autocast)

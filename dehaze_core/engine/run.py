@@ -50,8 +50,8 @@ def make_plan(settings: RunSettings) -> Plan:
     use_threads(settings.threads)
     device = choose_device(settings.device)
     model = load_model(settings.model)
-    with _open_source(settings) as scene:
-        plan = draw_plan(scene.frame, model, device, settings)
+    with open_scene(settings.source) as scene:
+        plan = draw_plan(_crop(scene, settings).frame, model, device, settings)
     network = model.network.to(device.torch)
     return replace(plan, seconds=measured_seconds(plan, replace(model, network=network), device))
 
@@ -79,7 +79,7 @@ def run(settings: RunSettings, progress: Progress) -> Report:
     progress.log(f"Device: {device.description}")
     model = load_model(settings.model)
     model = replace(model, network=model.network.to(device.torch))
-    with _open_source(settings) as scene, _open_workspace(settings) as workspace:
+    with open_scene(settings.source) as scene, _open_workspace(settings) as workspace:
         runner = _Runner(settings, model, device, scene, workspace, progress)
         runner.prepare()
         runner.restore()
@@ -103,7 +103,8 @@ class _Runner:
         self.settings = settings
         self.model = model
         self.device = device
-        self.scene = scene
+        self.whole_scene = scene
+        self.scene = _crop(scene, settings)
         self.workspace = workspace
         self.progress = progress
         self.resumed = 0
@@ -124,7 +125,7 @@ class _Runner:
         self.job = Job(
             scene=scene,
             model_bands=bands,
-            radiometry=Radiometry.for_scene(scene, bands),
+            radiometry=Radiometry.for_scene(self.whole_scene, bands),
             network=self.model.network,
             device=self.device,
             grid=grid,
@@ -176,7 +177,7 @@ class _Runner:
         for number, (store, frame, path) in enumerate(outputs):
             share = partial(self._finalise_progress, number, len(outputs))
             mask_read = self._read_mask if frame.mask == "internal" else None
-            write_cog(
+            lost = write_cog(
                 store.read,
                 frame,
                 mask_read,
@@ -184,7 +185,10 @@ class _Runner:
                 provenance=self._provenance(),
                 creation_options=self.settings.creation_options,
                 progress=share,
+                work_folder=self._empty_folder("output"),
             )
+            for sentence in lost:
+                self.progress.warning(sentence)
         self.progress.update(1.0, "Done")
 
     def report(self, seconds: float) -> Report:
@@ -221,8 +225,12 @@ class _Runner:
         return self.settings
 
     def _identity(self) -> dict[str, Any]:
+        frame = self.scene.frame
         return {
             "input": self.scene.fingerprint(),
+            "frame": repr(
+                (frame.nodata, frame.mask, frame.color_interp, frame.scales, frame.offsets)
+            ),
             "model": self.model.card.sha256,
             "strength": self.settings.strength,
             "bands": list(self.plan.model_bands),
@@ -258,6 +266,13 @@ class _Runner:
             lambda share: self._advance(ENCODE_UNTIL, CONTEXT_UNTIL, share, "Global context")
         )
 
+    def _empty_folder(self, name: str) -> Path:
+        """Return a folder of the workspace, without what a killed run may have left in it."""
+        folder = self.workspace.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
     def _read_mask(self, window: Window) -> np.ndarray[Any, np.dtype[np.bool_]]:
         return self.scene.read(window, self.job.model_bands)[1]
 
@@ -269,13 +284,13 @@ class _Runner:
 
     def _say_plan(self) -> None:
         plan = self.plan
-        context = (
-            "exact" if plan.context_cell == 1 else f"bounded, cells of {plan.context_cell} tokens"
-        )
+        cell = plan.context_cell
+        context = "exact" if cell == 1 else f"bounded, cells of {cell} tokens"
         self.progress.log(
             f"Plan: {plan.width} x {plan.height} px, {plan.bands} bands {plan.dtype}; "
-            f"{plan.blocks} blocks of {plan.block_size} px with a halo of {plan.halo} px; context {context}; about "
-            f"{plan.memory_mib} MiB of memory and {plan.disk_mib} MiB of disk."
+            f"{plan.blocks} blocks of {plan.block_size} px with a halo of {plan.halo} px; "
+            f"context {context}; about {plan.memory_mib} MiB of memory and {plan.disk_mib} MiB of "
+            "disk."
         )
 
     def _check_disk(self) -> None:
@@ -314,8 +329,7 @@ class _Runner:
         }
 
 
-def _open_source(settings: RunSettings) -> Scene:
-    scene = open_scene(settings.source)
+def _crop(scene: Scene, settings: RunSettings) -> Scene:
     if settings.extent is None:
         return scene
     return scene.crop(scene.window_of_extent(settings.extent))

@@ -16,6 +16,10 @@ from rasterio.enums import ColorInterp
 
 from dehaze_core.scene.frame import Frame, same_number
 
+COLOR_PROFILE = "COLOR_PROFILE"
+"""The domain of ICC profiles, which GDAL wants to know when it creates a file."""
+
+_EXACT_INTEGERS = 2.0**53
 _POINT_TAG = "AREA_OR_POINT"
 # GDAL (seen in 3.10) copies either all domains but the bands' default one, or default domains
 # alone. So the bands' default tags travel under this name, which is blanked in the finished file.
@@ -44,7 +48,7 @@ def apply_frame(dataset: Any, frame: Frame, provenance: Mapping[str, str]) -> No
         dataset.gcps = points, CRS.from_wkt(frame.gcp_crs_wkt) if frame.gcp_crs_wkt else CRS()
     if frame.rpcs:
         dataset.update_tags(ns="RPC", **frame.rpcs)
-    nodata = next((value for value in frame.nodata if value is not None), None)
+    nodata = _carried_nodata(frame)
     if nodata is not None:
         dataset.nodata = nodata
     dataset.scales = frame.scales
@@ -63,7 +67,7 @@ def differences(wanted: Frame, found: Frame) -> tuple[list[str], list[str]]:
     """
     wrong = [
         f"{trait} is {getattr(found, trait)!r}, not {getattr(wanted, trait)!r}"
-        for trait in ("width", "height", "count", "dtype", "transform", "mask", "alpha_band")
+        for trait in ("width", "height", "count", "dtype", "transform", "alpha_band")
         if getattr(found, trait) != getattr(wanted, trait)
     ]
     for trait, ours, theirs in (
@@ -72,13 +76,16 @@ def differences(wanted: Frame, found: Frame) -> tuple[list[str], list[str]]:
     ):
         if not _same_crs(ours, theirs):
             wrong.append(f"{trait} is {theirs!r}, not {ours!r}")
+    if (wanted.mask == "internal") != (found.mask == "internal"):
+        wrong.append(f"mask is {found.mask}, not {wanted.mask}")
     if not _same_positions(wanted, found):
         wrong.append("ground control points or RPCs differ")
     lost = []
-    if len({repr(value) for value in wanted.nodata}) > 1:
-        lost.append(f"one nodata value for all bands, not {wanted.nodata}")
-    elif not all(map(same_number, wanted.nodata, found.nodata)):
-        wrong.append(f"nodata is {found.nodata}, not {wanted.nodata}")
+    carried = (_carried_nodata(wanted),) * wanted.count
+    if not all(map(same_number, wanted.nodata, carried)):
+        lost.append(f"nodata {wanted.nodata!r}, of which {carried[0]!r} is kept for all bands")
+    if not all(map(same_number, carried, found.nodata)):
+        wrong.append(f"nodata is {found.nodata}, not {carried}")
     lost += [
         f"{trait} {getattr(wanted, trait)!r}"
         for trait in ("scales", "offsets", "descriptions", "units")
@@ -108,8 +115,20 @@ def restore_band_tags(path: Path, frame: Frame) -> None:
             place = content.find(text, place) if expected else -1
 
 
+def _carried_nodata(frame: Frame) -> float | None:
+    """Return the nodata value that a GeoTIFF written by rasterio can hold, or None.
+
+    It has one for all bands, and only the first digits of 64-bit integers beyond float64 survive.
+    """
+    declared = next((value for value in frame.nodata if value is not None), None)
+    too_long = frame.dtype in ("int64", "uint64") and abs(declared or 0.0) > _EXACT_INTEGERS
+    return None if too_long else declared
+
+
 def _apply_tags(dataset: Any, frame: Frame, provenance: Mapping[str, str]) -> None:  # noqa: ANN401
     for domain, tags in frame.tags.items():
+        if domain == COLOR_PROFILE:
+            continue
         # With a pixel reference but no CRS GDAL would make up a local coordinate system.
         kept = {key: value for key, value in tags.items() if key != _POINT_TAG or frame.crs_wkt}
         dataset.update_tags(0, ns=domain or None, **_as_items(domain, kept))

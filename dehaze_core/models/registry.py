@@ -133,9 +133,9 @@ def save_model(
         scores=scores or {},
     )
     (folder / f"{name}.safetensors").write_bytes(data)
-    text = json.dumps(card.as_dict(), indent=2) + "\n"
-    (folder / f"{name}.json").write_text(text, encoding="utf-8")
-    return card
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(card.as_dict(), indent=2) + "\n", encoding="utf-8")
+    return _read_card(path)
 
 
 def _read_card(path: Path) -> ModelCard:

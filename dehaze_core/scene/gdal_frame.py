@@ -24,13 +24,13 @@ _ENCODING_DOMAINS = {
     "DERIVED_SUBDATASETS",
     "SUBDATASETS",
     "RPC",
-    "COLOR_PROFILE",
     "LocationInfo",
     "Pixel",
     "TIFF",
     "xml:VRT",
 }
-_MANY_BANDS = 1024
+# More than any imaging spectrometer has; GDAL takes minutes for files that claim 50,000.
+_MOST_BANDS = 4096
 # Statistics of the hazy pixels would be taken by QGIS for those of the result.
 _STALE_TAG = re.compile(r"^(STATISTICS_|OVR_|HISTOGRAM|LAYER_TYPE$)")
 
@@ -86,6 +86,12 @@ def refuse_unsuitable(dataset: Any) -> None:  # noqa: ANN401
     name = dataset.name
     if dataset.count == 0:
         _refuse_container(name, list(dataset.subdatasets))
+    if dataset.count > _MOST_BANDS:
+        raise InputError(
+            f"{name} has {dataset.count} bands; at most {_MOST_BANDS} are expected.",
+            hint="Pick bands into a virtual raster (gdalbuildvrt -b) and use that.",
+            code="INPUT_BANDS",
+        )
     types = sorted(set(dataset.dtypes))
     if any("complex" in kind for kind in types):
         raise InputError(
@@ -127,7 +133,7 @@ def declared_nodata(dataset: Any) -> tuple[float | None, ...]:  # noqa: ANN401
     a virtual raster still tells them.
     """
     values: list[float | None] = list(dataset.nodatavals)
-    if all(value is not None for value in values) or len(values) > _MANY_BANDS:
+    if all(value is not None for value in values):
         return tuple(values)
     try:
         with tempfile.TemporaryDirectory(prefix="dehaze-") as folder:

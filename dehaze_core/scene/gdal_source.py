@@ -28,13 +28,16 @@ from dehaze_core.scene.gdal_frame import read_frame
 from dehaze_core.scene.source import read_failure
 from dehaze_core.scene.validity import Mask, Pixels, pixels_and_validity
 
-GDAL_CACHE_MIB = 256
-"""Upper bound of GDAL's own block cache in this process, MiB; part of any memory forecast."""
+GDAL_CACHE_MIB = 128
+"""Size of GDAL's own block cache in this process, MiB; part of any memory forecast."""
+
+MOST_GDAL_CACHE_MIB = 512
+"""The same while reading files stored as long rows, of which a whole band of rows is kept."""
 
 GDAL_OPTIONS: dict[str, Any] = {
-    # GDAL takes its first value for the whole process. Its default, 5 % of the memory of the
-    # machine, would break the promise of constant memory.
-    "GDAL_CACHEMAX": GDAL_CACHE_MIB,
+    # GDAL's default, 5 % of the memory of the machine, would break the promise of constant memory.
+    # rasterio takes bytes here, unlike GDAL's environment variable.
+    "GDAL_CACHEMAX": GDAL_CACHE_MIB << 20,
     # A virtual raster may carry Python code; a raster must never be able to run any.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
 }
@@ -43,6 +46,7 @@ GDAL_ERRORS = (RasterioError, CRSError, CPLE_BaseError, UnicodeError, OSError)
 """What rasterio raises; GDAL's own errors, and texts that are not UTF-8, pass through it."""
 
 _ROW_ORGANISED_MIN_WIDTH = 2048
+_KEPT_ROWS = 2304
 _AVERAGE_UP_TO = 1 << 24
 _VRT_SOURCE = re.compile(
     r"<Source(?:Filename|Dataset)\b([^>]*)>([^<]+)</Source(?:Filename|Dataset)>"
@@ -67,6 +71,7 @@ class GdalSource:
         self.path = path
         self._idle: list[Any] = []
         self._lock = threading.Lock()
+        self._options = GDAL_OPTIONS
         try:
             with self._handle() as dataset:
                 self.frame: Frame = read_frame(dataset)
@@ -77,9 +82,10 @@ class GdalSource:
             raise
         except GDAL_ERRORS as error:
             raise _open_failure(path, error) from error
-        rows, cols = self.frame.block_shape
-        row_organised = cols >= self.frame.width > _ROW_ORGANISED_MIN_WIDTH and rows < 256
+        row_organised = _is_row_organised(self.frame)
         self._turn = threading.BoundedSemaphore(1 if row_organised else 64)
+        if row_organised:
+            self._options = {**GDAL_OPTIONS, "GDAL_CACHEMAX": row_cache(self.frame)}
 
     def __reduce__(self) -> tuple[type[GdalSource], tuple[str]]:
         """Travel to another process as the path alone."""
@@ -108,7 +114,9 @@ class GdalSource:
 
     def fingerprint_parts(self) -> list[str]:
         """Return size, time and samples of the files, or samples of pixels where there are none."""
-        local = [Path(name) for name in self._files if Path(name).is_file()]
+        # QGIS writes statistics into a sidecar whenever it likes; the pixels stay the same.
+        names = [name for name in self._files if not name.endswith(".aux.xml")]
+        local = [Path(name) for name in names if Path(name).is_file()]
         if Path(self.path).is_file():
             return file_parts([Path(self.path), *local])
         frame = self.frame
@@ -128,7 +136,7 @@ class GdalSource:
 
     @contextmanager
     def _handle(self) -> Iterator[Any]:
-        with rasterio.Env(**GDAL_OPTIONS):
+        with rasterio.Env(**self._options):
             with self._lock:
                 dataset = self._idle.pop() if self._idle else None
             if dataset is None:
@@ -179,13 +187,24 @@ class GdalSource:
         for attributes, name in _VRT_SOURCE.findall(text):
             part = html.unescape(name).strip()
             if 'relativeToVRT="1"' in attributes:
-                part = f"{folder}/{part}"
+                part = os.path.join(folder, part)
             if not (os.path.exists(part) or rasterio.shutil.exists(part)):
                 raise InputError(
                     f"{self.path} is a virtual raster whose part {part} does not exist.",
                     hint="Put the missing file back, or build the virtual raster again.",
                     code="INPUT_MISSING",
                 )
+
+
+def _is_row_organised(frame: Frame) -> bool:
+    rows, cols = frame.block_shape
+    return cols >= frame.width > _ROW_ORGANISED_MIN_WIDTH and rows < _KEPT_ROWS
+
+
+def row_cache(frame: Frame) -> int:
+    """Return the bytes of as many whole rows as a row of blocks is high, within bounds."""
+    wanted = _KEPT_ROWS * frame.width * frame.count * np.dtype(frame.dtype).itemsize
+    return min(max(wanted, GDAL_CACHE_MIB << 20), MOST_GDAL_CACHE_MIB << 20)
 
 
 def _pixels(
@@ -213,8 +232,6 @@ def _stored_mask(dataset: Any, window: Window, how: dict[str, Any]) -> Mask:  # 
 
 
 def _open_failure(path: str, cause: BaseException) -> InputError:
-    if isinstance(cause, InputError):
-        return cause
     if (
         isinstance(cause, RasterioIOError)
         and not Path(path).exists()

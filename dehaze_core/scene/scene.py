@@ -32,7 +32,7 @@ def open_scene(path: str) -> Scene:
     Raises:
         InputError: There is no such raster, or it is of a kind that cannot be dehazed; codes
             INPUT_MISSING, INPUT_UNREADABLE, INPUT_CONTAINER, INPUT_EMPTY, INPUT_COMPLEX,
-            INPUT_DTYPE, INPUT_PALETTE.
+            INPUT_DTYPE, INPUT_PALETTE, INPUT_BANDS.
     """
     source = ZarrSource(path) if is_zarr(path) else GdalSource(path)
     return Scene(source, source.frame)

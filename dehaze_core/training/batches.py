@@ -22,7 +22,7 @@ LEVEL_WEIGHTS = {"L0": 0.14, "L1": 0.20, "L2": 0.21, "L3": 0.21, "L4": 0.19, "be
 SHAPES = ((256, 8), (512, 2), (1024, 1))
 """Sides of crops in px and how many of them make a batch."""
 
-SHAPE_WEIGHTS = (0.5, 0.25, 0.25)
+SHAPE_WEIGHTS = (0.65, 0.2, 0.15)
 
 
 @dataclass(frozen=True, slots=True)

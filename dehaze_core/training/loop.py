@@ -17,13 +17,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from dehaze_core.engine.device import Device
 from dehaze_core.errors import SettingsError
-from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
+from dehaze_core.models.dehazexl.lite import HAZE_PX, DehazeXLLite, LiteConfig
 from dehaze_core.training.batches import Batch, HazyBatches, StepSampler, stack
 from dehaze_core.training.losses import LossWeights, evaluate
 
 CONTEXT_BUDGETS = (16, 64, 256, 4096)
 """Key budgets drawn while training, so that pooled context is nothing new at inference."""
+
+VALIDATION_IMAGES = 16
+"""Held-out images per level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Trainer:
         validation: Batches of held-out sites.
         folder: Where checkpoint (`state.pt`) and log (`log.csv`) live; a checkpoint found there
             is resumed.
-        device: Device to train on.
+        place: Device to train on, with its number format for matrix products.
         report: Receives one line of text now and then.
     """
 
@@ -92,7 +96,7 @@ class Trainer:
         train: HazyBatches,
         validation: HazyBatches,
         folder: Path,
-        device: torch.device,
+        place: Device,
         report: Callable[[str], None],
     ) -> None:
         if recipe.minutes <= 0:
@@ -102,7 +106,8 @@ class Trainer:
         self.recipe = recipe
         self.train_batches = train
         self.folder = folder
-        self.device = device
+        self.place = place
+        self.device = place.torch
         self.report = report
         folder.mkdir(parents=True, exist_ok=True)
         self.validation = _validation_set(validation, recipe.seed)
@@ -157,7 +162,12 @@ class Trainer:
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         budget = CONTEXT_BUDGETS[state.step % len(CONTEXT_BUDGETS)]
-        loss: Tensor = evaluate(state.model, batch.to(self.device), recipe.weights, budget).loss
+        # Haze is smooth: one pixel of every cell, another one in each step, says as much as all.
+        row, col = divmod(state.step * 7 % HAZE_PX**2, HAZE_PX)
+        with self.place.autocast_context():
+            loss: Tensor = evaluate(
+                state.model, batch.to(self.device), recipe.weights, budget, (row, col)
+            ).loss
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
         if bool(torch.isfinite(norm)):
@@ -232,9 +242,11 @@ def _average(average: DehazeXLLite, model: DehazeXLLite, decay: float) -> None:
 def _validation_set(batches: HazyBatches, seed: int) -> dict[str, Batch]:
     """Return a fixed batch per level, and one of large scenes (`large`) with haze of level L3."""
     rng = np.random.default_rng(seed)
+
+    def draw(level: str, side: int, count: int) -> Batch:
+        return stack([batches.sample(rng, side, level) for _ in range(count)])
+
     levels = ("L0", "L1", "L2", "L3", "L4")
-    result = {
-        level: stack([batches.sample(rng, 256, level) for _ in range(16)]) for level in levels
-    }
-    result["large"] = stack([batches.sample(rng, 1024, "L3") for _ in range(3)])
+    result = {level: draw(level, 256, VALIDATION_IMAGES) for level in levels}
+    result["large"] = draw("L3", 1024, max(VALIDATION_IMAGES // 5, 1))
     return result

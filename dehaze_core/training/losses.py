@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dehaze_core.haze.layers import correct, full_resolution
-from dehaze_core.models.dehazexl.lite import TOKEN_PX, DehazeXLLite, HazeMaps, SceneHaze
+from dehaze_core.haze.layers import at_phase, correct, full_resolution
+from dehaze_core.models.dehazexl.lite import HAZE_PX, TOKEN_PX, DehazeXLLite, HazeMaps, SceneHaze
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
 from dehaze_core.training.batches import Batch
 
@@ -50,39 +50,58 @@ class Outcome:
     mse: Tensor
 
 
-def restore(
-    model: DehazeXLLite, hazy: Tensor, valid: Tensor, budget: int | None
-) -> tuple[Tensor, HazeMaps, SceneHaze]:
-    """Dehaze display-encoded images (N, 3, H, W); returns linear light and the haze found."""
-    weight = F.avg_pool2d(valid, TOKEN_PX)[:, 0]
-    maps, scene = model(hazy, valid, weight, budget)
-    luminance = hazy.mean(dim=1, keepdim=True)
-    thickness, airlight = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
-    return correct(srgb_decode(hazy), thickness, airlight, scene.ratios), maps, scene
-
-
 def evaluate(
-    model: DehazeXLLite, batch: Batch, weights: LossWeights, budget: int | None = None
+    model: DehazeXLLite,
+    batch: Batch,
+    weights: LossWeights,
+    budget: int | None = None,
+    phase: tuple[int, int] | None = None,
 ) -> Outcome:
-    """Run the network on a batch and compare with the truth."""
+    """Run the network on a batch and compare with the truth.
+
+    Args:
+        model: The network.
+        batch: Images and truth.
+        weights: Weights of the loss.
+        budget: Largest number of context keys; the network's own if None.
+        phase: Compare only this pixel of every 4 x 4 cell, which costs less; all if None.
+    """
     valid = batch.valid.float()
-    hazy, clear = batch.hazy.float() / 255, batch.clear.float() / 255
-    linear, maps, scene = restore(model, hazy, valid, budget)
+    seen = batch.hazy.float() / 255 * valid
+    maps, scene = model(seen, valid, F.avg_pool2d(valid, TOKEN_PX)[:, 0], budget)
+    maps = HazeMaps(maps.thickness.float(), maps.airlight.float(), maps.edge_slope.float())
+    luminance = seen.mean(dim=1, keepdim=True)
+    cells = maps.thickness, maps.airlight, maps.edge_slope, luminance
+    quarter = F.avg_pool2d(valid, HAZE_PX)
+    if phase is None:
+        step, tau_airlight = 1, full_resolution(*cells)
+    else:
+        step, tau_airlight = HAZE_PX, at_phase(*cells, phase)
+        chosen = (..., slice(phase[0], None, step), slice(phase[1], None, step))
+        seen, valid = seen[chosen], valid[chosen]
+    clear = (batch.clear if phase is None else batch.clear[chosen]).float() / 255
+    linear = correct(srgb_decode(seen), *tau_airlight, scene.ratios)
     # Keep a little slope where the result is out of range, or a bad start would have no way back.
     clipped = linear.clamp(0.0, 1.0)
     difference = (srgb_encode(clipped + 0.05 * (linear - clipped)) - clear) * valid
-    share = valid.mean(dim=(1, 2, 3)).clamp_min(1e-3)
-    mse = difference.square().mean(dim=(1, 2, 3)) / share
-    quarter = F.avg_pool2d(valid, 4)
+    mse = difference.square().mean(dim=(1, 2, 3)) / valid.mean(dim=(1, 2, 3)).clamp_min(1e-3)
+    image = (
+        weights.image * difference.abs().mean()
+        + weights.psnr * torch.log(mse + 3e-5).mean()
+        + weights.smooth * F.avg_pool2d(difference, 16 // step).abs().mean()
+    )
+    return Outcome(image + _haze_loss(maps, scene, batch, quarter, weights), mse.detach())
+
+
+def _haze_loss(
+    maps: HazeMaps, scene: SceneHaze, batch: Batch, quarter: Tensor, weights: LossWeights
+) -> Tensor:
+    """Compare the haze itself with the truth, at a quarter of the resolution."""
     t_true, t = torch.exp(-batch.thickness), torch.exp(-maps.thickness * scene.ratios)
     air = (maps.airlight - batch.airlight).abs() * (1 - t_true)
     hazy_at_all = (batch.thickness.amax(dim=(1, 2, 3)) > 0).float()
-    loss = (
-        weights.image * difference.abs().mean()
-        + weights.psnr * torch.log(mse + 3e-5).mean()
-        + weights.smooth * F.avg_pool2d(difference, 16).abs().mean()
-        + weights.thickness * ((t - t_true).abs() * quarter).mean()
+    return (
+        weights.thickness * ((t - t_true).abs() * quarter).mean()
         + weights.airlight * (air * quarter).mean()
         + weights.presence * F.binary_cross_entropy_with_logits(scene.presence[:, 0], hazy_at_all)
     )
-    return Outcome(loss, mse.detach())

@@ -70,7 +70,7 @@ def train_lite(
         HazyBatches(train, textures, recipe.seed),
         HazyBatches(validation, textures, recipe.seed + 1),
         folders.out,
-        place.torch,
+        place,
         report,
     )
     network = trainer.run()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dehaze_core.haze.bands import band_haze
-from dehaze_core.haze.layers import correct, full_resolution
+from dehaze_core.haze.layers import at_phase, correct, full_resolution
 from dehaze_core.haze.physics import RGB_WAVELENGTHS, T_MIN, add_haze, angstrom_ratio, remove_haze
 
 
@@ -90,3 +90,15 @@ def test_full_resolution_follows_brightness_where_the_slope_says_so() -> None:
     fine, _ = full_resolution(tau, torch.rand(1, 3, 6, 6), torch.full((1, 1, 6, 6), 0.8), luminance)
 
     assert fine[0, 0, 12, 13] > 0.4 > fine[0, 0, 12, 14]
+
+
+@pytest.mark.parametrize("phase", [(0, 0), (1, 3), (2, 2), (3, 0)])
+def test_one_pixel_of_every_cell_equals_full_resolution_there(phase: tuple[int, int]) -> None:
+    maps = torch.rand(2, 1, 5, 6), torch.rand(2, 3, 5, 6), torch.rand(2, 1, 5, 6)
+    luminance = torch.rand(2, 1, 20, 24)
+
+    whole = full_resolution(*maps, luminance)
+    chosen = at_phase(*maps, luminance, phase)
+
+    for full, part in zip(whole, chosen, strict=True):
+        assert torch.allclose(full[..., phase[0] :: 4, phase[1] :: 4], part, atol=1e-6)

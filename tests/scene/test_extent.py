@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from affine import Affine
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dehaze_core.errors import InputError
@@ -24,6 +24,7 @@ def frames(draw: st.DrawFn, rotated: bool = False) -> Frame:
     x, y = draw(st.floats(-1e6, 1e6)), draw(st.floats(-1e6, 1e6))
     turn = Affine.rotation(draw(st.floats(1, 89))) if rotated else Affine.identity()
     transform = Affine.translation(x, y) * turn * Affine.scale(pixel, up * pixel)
+    assume(transform != Affine.identity())  # that means "not georeferenced"
     a, b, c, d, e, f = tuple(transform)[:6]
     return Frame(width=width, height=height, count=1, dtype="uint8", transform=(a, b, c, d, e, f))
 

@@ -15,10 +15,12 @@ import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
+from rasterio.env import get_gdal_config
 
 from dehaze_core.grid import Window
-from dehaze_core.scene import open_scene
+from dehaze_core.scene import GDAL_CACHE_MIB, GDAL_OPTIONS, open_scene
 from dehaze_core.scene.frame import Frame
+from dehaze_core.scene.gdal_source import MOST_GDAL_CACHE_MIB, row_cache
 from dehaze_core.scene.lazy import chunk_shape
 
 MakeRaster = Callable[..., Path]
@@ -254,6 +256,27 @@ def test_small_scene_is_its_own_overview(make_raster: MakeRaster) -> None:
     with open_scene(str(make_raster(height=7, width=1))) as scene:
         assert scene.overview(100)[0].shape == (3, 7, 1)
         assert scene.overview(2)[0].shape == (3, 2, 1)
+
+
+# ------------------------------------------------------------------ memory
+
+
+def test_block_cache_of_gdal_is_bounded() -> None:
+    with rasterio.Env(**GDAL_OPTIONS):
+        assert get_gdal_config("GDAL_CACHEMAX") == GDAL_CACHE_MIB << 20
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"), [(3000, GDAL_CACHE_MIB), (30_000, 198), (1 << 20, MOST_GDAL_CACHE_MIB)]
+)
+def test_long_rows_are_kept_until_the_next_block(
+    make_raster: MakeRaster, width: int, expected: int
+) -> None:
+    path = make_raster(data=np.ones((3, 4, width), np.uint8), blockysize=1)
+
+    with open_scene(str(path)) as scene:
+        assert round(row_cache(scene.frame) / 2**20) == expected
+        assert scene.read(Window(1, width - 9, 3, 9))[1].all()
 
 
 # ------------------------------------------------------------------ fingerprint

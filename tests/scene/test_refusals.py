@@ -54,6 +54,12 @@ def test_complex_numbers(make_raster: MakeRaster) -> None:
     assert refusal(path).code == "INPUT_COMPLEX"
 
 
+def test_more_bands_than_any_sensor_has(make_raster: MakeRaster) -> None:
+    path = make_raster(data=np.ones((4097, 1, 1), np.uint8))
+
+    assert refusal(path).code == "INPUT_BANDS"
+
+
 def test_palette(make_raster: MakeRaster) -> None:
     path = make_raster(data=np.ones((1, 4, 4), np.uint8))
     with rasterio.open(path, "r+") as raster:
@@ -102,6 +108,17 @@ def test_virtual_raster_whose_part_is_missing(make_raster: MakeRaster, tmp_path:
 
     assert error.code == "INPUT_MISSING"
     assert str(part) in error.message
+
+
+def test_virtual_raster_named_without_a_folder_finds_its_parts(
+    make_raster: MakeRaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = make_raster(name="part.tif", height=4, width=4, count=1)
+    write_vrt(tmp_path / "whole.vrt", [(part, "Byte")], relative=True)
+    monkeypatch.chdir(tmp_path)
+
+    with open_scene("whole.vrt") as scene:
+        assert scene.read(scene.frame.window)[1].all()
 
 
 def test_virtual_raster_inside_an_archive_is_read(make_raster: MakeRaster, tmp_path: Path) -> None:

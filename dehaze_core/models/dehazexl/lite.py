@@ -189,7 +189,7 @@ class DehazeXLLite(nn.Module):
             know the
             airlight best, those over dark ground whether there is any haze.
         """
-        votes, trust = self.scene_head(hidden).split((5, 2), dim=-1)
+        votes, trust = self._head(self.scene_head, hidden).split((5, 2), dim=-1)
         trust = weight[..., None] * (torch.sigmoid(trust) + 1e-3)
         trust = torch.cat((trust[..., :1].expand(-1, -1, -1, 4), trust[..., 1:]), dim=-1)
         return (votes * trust).sum(dim=(1, 2)), trust.sum(dim=(1, 2))
@@ -210,7 +210,8 @@ class DehazeXLLite(nn.Module):
         Returns:
             (N, r, c, C + 3) fused features and the local deviation of the airlight's logits.
         """
-        return torch.cat((tokens + hidden, 0.5 * torch.tanh(self.local_airlight(hidden))), dim=-1)
+        deviation = 0.5 * torch.tanh(self._head(self.local_airlight, hidden))
+        return torch.cat((tokens + hidden, deviation), dim=-1)
 
     def decode(self, skips: list[Tensor], conditions: Tensor, scene: SceneHaze) -> HazeMaps:
         """Pass B: estimate the haze of a block of H x W px.
@@ -223,13 +224,20 @@ class DehazeXLLite(nn.Module):
         y, deviation = conditions[..., :-3], conditions[..., -3:].permute(0, 3, 1, 2)
         for i in (2, 1, 0):
             y = self.decoder[i](self.up[i](y) + skips[i])
-        out = self.thickness_head(y.permute(0, 3, 1, 2))
+        out = self._head(self.thickness_head, y.permute(0, 3, 1, 2))
         # A sharp softplus: nearly straight over the useful range, and nearly zero below it.
         presence = torch.sigmoid(scene.presence)[..., None, None]
         thickness = F.softplus(out[:, :1], beta=8.0) * presence
         airlight = 1.2 * torch.sigmoid(scene.airlight[:, :, None, None] + deviation)
         airlight = F.interpolate(airlight, size=out.shape[-2:], mode="bilinear")
         return HazeMaps(thickness, airlight, torch.tanh(out[:, 1:]))
+
+    @staticmethod
+    def _head(head: nn.Module, features: Tensor) -> Tensor:
+        """Run a head in float32 also under autocast: steps of bfloat16 would show as bands."""
+        with torch.autocast(features.device.type, enabled=False):
+            out: Tensor = head(features.float())
+        return out
 
     def forward(
         self, rgb: Tensor, valid: Tensor, weight: Tensor, budget: int | None = None

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training data: repeatable, split by site, and true to the physics."""
+
+from __future__ import annotations
+
+import csv
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dehaze_core.errors import InputError
+from dehaze_core.haze.layers import correct
+from dehaze_core.scene.srgb import srgb_decode, srgb_encode
+from dehaze_core.training.batches import HazyBatches, StepSampler
+from dehaze_core.training.imagery import ImagePool, load_images, load_textures
+
+
+@pytest.fixture
+def pool() -> ImagePool:
+    rng = np.random.default_rng(0)
+    small = [rng.integers(20, 200, (256, 256, 3), dtype=np.uint8) for _ in range(4)]
+    large = [rng.integers(20, 200, (700, 600, 3), dtype=np.uint8)]
+    return ImagePool({"a": small, "b": large})
+
+
+def test_the_same_step_gives_the_same_batch(pool: ImagePool) -> None:
+    first, second = HazyBatches(pool, [], seed=3)[7], HazyBatches(pool, [], seed=3)[7]
+
+    assert torch.equal(first.hazy, second.hazy)
+    assert torch.equal(first.thickness, second.thickness)
+    assert not torch.equal(first.hazy[0], HazyBatches(pool, [], seed=4)[7].hazy[0])
+
+
+def test_batches_hold_about_the_same_number_of_pixels(pool: ImagePool) -> None:
+    batches = HazyBatches(pool, [], seed=1)
+
+    sizes = {batches[step].hazy[:, 0].numel() for step in range(14)}
+
+    assert sizes <= {8 * 256**2, 2 * 512**2, 1024**2}
+    assert len(sizes) > 1
+
+
+@pytest.mark.parametrize("level", ["L1", "L2", "L3"])
+def test_the_truth_of_a_sample_restores_it(pool: ImagePool, level: str) -> None:
+    batches = HazyBatches(pool, [], seed=1)
+    for seed in range(4):
+        sample = batches.sample(np.random.default_rng(seed), 256, level)
+        tau = torch.nn.functional.interpolate(sample.thickness, scale_factor=4, mode="bilinear")
+        air = torch.nn.functional.interpolate(sample.airlight, scale_factor=4, mode="bilinear")
+
+        linear = correct(srgb_decode(sample.hazy.float() / 255), tau, air, 1.0)
+
+        error = srgb_encode(linear.clamp(0, 1)) - sample.clear.float() / 255
+        assert float(error.abs().median()) < 0.02
+
+
+def test_level_zero_is_clear(pool: ImagePool) -> None:
+    sample = HazyBatches(pool, [], seed=1).sample(np.random.default_rng(1), 256, "L0")
+
+    assert not sample.thickness.any()
+    assert float((sample.hazy.float() - sample.clear.float()).abs().mean()) < 2
+
+
+def test_large_crops_come_from_large_images_or_collages(pool: ImagePool) -> None:
+    for seed in range(6):
+        assert pool.crop(np.random.default_rng(seed), 1024).shape == (1024, 1024, 3)
+
+
+def test_sampler_goes_on_where_it_is_told_to() -> None:
+    assert list(islice(StepSampler(5), 3)) == [5, 6, 7]
+
+
+def test_sites_are_never_split(tmp_path: Path) -> None:
+    rows = []
+    for site in range(12):
+        for number in range(3):
+            name = f"s{site}_{number}.png"
+            Image.fromarray(np.full((16, 16, 3), site, np.uint8)).save(tmp_path / name)
+            rows.append({"path": name, "site": f"site {site}"})
+    with (tmp_path / "MANIFEST.csv").open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, ["path", "site"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+    train, validation = load_images(tmp_path, held_out=0.2)
+
+    assert not set(train.sites) & set(validation.sites)
+    assert len(train) + len(validation) == 36
+    assert 0.2 * 36 <= len(validation) < 0.4 * 36
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load_images(tmp_path)
+    assert caught.value.code == "INPUT_EMPTY"
+
+
+def test_textures_are_stretched_to_unit_range(tmp_path: Path) -> None:
+    values = np.linspace(5000, 9000, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "b9.png")
+
+    (texture,) = load_textures(tmp_path)
+
+    assert texture.shape == (32, 32)
+    assert texture.min() == 0.0
+    assert texture.max() == 1.0
