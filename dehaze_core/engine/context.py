@@ -24,7 +24,7 @@ from dehaze_core.grid import BlockGrid, Window
 from dehaze_core.models.dehazexl.context import ContextLayer, Keys, pooling_factor
 from dehaze_core.models.dehazexl.lite import DehazeXLLite, SceneHaze
 
-STRIP_TOKENS = 16384
+STRIP_TOKENS = 4096
 """Tokens worked on at a time."""
 
 

@@ -25,11 +25,14 @@ BLOCK_SIZES = (4096, 3072, 2048, 1536, 1024, 768, 512, 256)
 DEFAULT_MEMORY_MIB = 1800
 """Memory a run takes at most unless told otherwise; larger blocks gain little."""
 
-PROCESS_MIB = 480
-"""Python, PyTorch, GDAL and its cache, measured with `benchmarks/memory.py`."""
+PROCESS_MIB = 890
+"""Python, PyTorch, GDAL with its cache, context and the final file; see `NETWORK_BYTES_PER_PX`."""
 
-NETWORK_BYTES_PER_PX = 105
-"""Peak of tensors alive in pass B for each pixel of a block with halo, measured there as well."""
+NETWORK_BYTES_PER_PX = 135
+"""Peak of tensors alive in pass B for each pixel of a block with halo.
+
+Both numbers are fitted to the peaks that `python -m benchmarks.speed file --block N` prints.
+"""
 
 MIB = 2**20
 

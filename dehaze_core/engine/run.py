@@ -20,7 +20,7 @@ from dehaze_core.engine.device import Device, choose_device, use_threads
 from dehaze_core.engine.finalise import write_cog
 from dehaze_core.engine.job import Job
 from dehaze_core.engine.journal import Journal
-from dehaze_core.engine.memory import peak_memory_mib
+from dehaze_core.engine.memory import keep_freed_memory, peak_memory_mib
 from dehaze_core.engine.passes import Restorer, encode_blocks
 from dehaze_core.engine.plan import MIB, Plan, choose_model_bands, draw_plan, measured_seconds
 from dehaze_core.engine.progress import Progress
@@ -74,6 +74,7 @@ def run(settings: RunSettings, progress: Progress) -> Report:
         DehazeError: The run is refused or fails; nothing is left under the outputs' names.
     """
     start = time.monotonic()
+    keep_freed_memory()
     use_threads(settings.threads)
     device = choose_device(settings.device)
     progress.log(f"Device: {device.description}")
@@ -274,7 +275,7 @@ class _Runner:
         return folder
 
     def _read_mask(self, window: Window) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        return self.scene.read(window, self.job.model_bands)[1]
+        return self.scene.stored_mask(window)
 
     def _advance(self, start: float, stop: float, share: float, text: str) -> None:
         self.progress.update(start + (stop - start) * share, text)

@@ -13,7 +13,7 @@ from dehaze_core.errors import SettingsError
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 MAX_STRENGTH = 1.5
-MIN_MEMORY_MIB = 512
+MIN_MEMORY_MIB = 1024
 MIN_BLOCK_PX = 64
 EXTENT_NUMBERS = 4
 

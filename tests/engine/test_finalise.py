@@ -16,7 +16,6 @@ import rasterio
 from affine import Affine
 from PIL import Image, ImageCms
 from rasterio.crs import CRS
-from rio_cogeo.cogeo import cog_validate
 
 from dehaze_core.engine.tiff_frame import differences
 from dehaze_core.errors import OutputError, SettingsError
@@ -97,8 +96,18 @@ def test_trait_is_carried_and_the_file_is_cloud_optimised(tmp_path: Path, name: 
     with rasterio.open(path) as raster:
         assert np.array_equal(raster.read(), data)
         assert raster.tags()["DEHAZE_MODEL"] == "lite"
-    assert cog_validate(path, strict=True) == (True, [], [])
+        assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     assert os.listdir(tmp_path) == ["out.tif"]
+
+
+@pytest.mark.parametrize("name", ["plain", "one pixel", "larger than a window", "tags", "alpha"])
+def test_validator_of_rio_cogeo_has_no_complaint(tmp_path: Path, name: str) -> None:
+    cogeo = pytest.importorskip("rio_cogeo.cogeo")
+    path = tmp_path / "out.tif"
+
+    write(path, frame_of(**TRAITS[name]))
+
+    assert cogeo.cog_validate(path, strict=True) == (True, [], [])
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def settings(**values: object) -> RunSettings:
         ({"device": "tpu"}, "auto, cpu, cuda"),
         ({"extent": (0.0, 0.0, 0.0, 1.0)}, "xmin < xmax"),
         ({"block_size": 10}, "at least 64"),
-        ({"memory_limit": 10}, "at least 512"),
+        ({"memory_limit": 10}, "at least 1024"),
         ({"threads": 0}, "at least 1"),
         ({"destination": "in.tif"}, "never overwritten"),
         ({"thickness": "out.tif"}, "two different"),
@@ -55,7 +55,7 @@ def test_settings_out_of_range_are_refused(values: dict[str, object], message: s
         settings(**values)
 
 
-@pytest.mark.parametrize("limit", [700, 1200, 2000, 8000])
+@pytest.mark.parametrize("limit", [1024, 1200, 2000, 8000])
 def test_blocks_fit_into_the_memory_limit(model: Model, cpu: Device, limit: int) -> None:
     plan = draw_plan(HUGE, model, cpu, settings(memory_limit=limit))
 
@@ -76,8 +76,8 @@ def test_a_limit_below_the_smallest_block_is_refused_with_numbers(
 ) -> None:
     many = Frame(width=9000, height=9000, count=400, dtype="float64")
 
-    with pytest.raises(ResourceError, match="512 MiB may be used") as caught:
-        draw_plan(many, model, cpu, settings(memory_limit=512))
+    with pytest.raises(ResourceError, match="1024 MiB may be used") as caught:
+        draw_plan(many, model, cpu, settings(memory_limit=1024))
     assert caught.value.code == "MEMORY"
 
 
