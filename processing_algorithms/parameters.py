@@ -139,7 +139,7 @@ def memory_limit() -> QgsProcessingParameterDefinition:
     """Return the memory the engine may plan with, in MiB."""
     return _advanced(
         QgsProcessingParameterNumber(
-            MEMORY_LIMIT, _tr("Memory limit [MiB]"), NUMBER_INTEGER, None, True, 512
+            MEMORY_LIMIT, _tr("Memory limit [MiB]"), NUMBER_INTEGER, None, True, 1024
         ),
         _tr("Memory the engine may use. If empty, a share of what is free when it starts."),
     )

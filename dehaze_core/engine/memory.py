@@ -18,8 +18,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> None:
     """Let the C library keep freed memory instead of giving it back to the system.
 
-    Tensors of a block are tens of MB. By default glibc maps each anew and the kernel clears every page
-    of it again, which doubles the time of the network. Other C libraries are left alone.
+    Tensors of a block are tens of MB. By default glibc maps each anew and the kernel clears every
+    page of it again, which doubles the time of the network. Other C libraries are left alone.
     """
     if sys.platform != "linux":
         return

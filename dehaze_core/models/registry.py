@@ -107,6 +107,7 @@ def save_model(
     folder: Path,
     training: dict[str, Any],
     scores: dict[str, Any] | None = None,
+    limits: tuple[str, ...] = (),
 ) -> ModelCard:
     """Write a network as half-precision safetensors with its card beside it.
 
@@ -116,6 +117,7 @@ def save_model(
         folder: Where to write.
         training: Data, recipe, time and hardware, for the card.
         scores: Measured results, for the card.
+        limits: Known failures, for the card.
 
     Returns:
         The card.
@@ -131,6 +133,7 @@ def save_model(
         parameters=parameter_count(network),
         training=training,
         scores=scores or {},
+        limits=limits,
     )
     (folder / f"{name}.safetensors").write_bytes(data)
     path = folder / f"{name}.json"

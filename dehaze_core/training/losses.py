@@ -25,6 +25,8 @@ class LossWeights:
             in a mean PSNR.
         smooth: L1 after averaging over 16 x 16 px: colour and brightness.
         thickness: L1 of the transmission.
+        texture: L1 of the transmission's differences between neighbours, over one and four cells:
+            haze is smooth, and roads, roofs or the network's own grid must not show in it.
         airlight: L1 of the airlight, weighted by how much of it is in the image.
         presence: Cross entropy of there being haze at all.
     """
@@ -33,6 +35,7 @@ class LossWeights:
     psnr: float = 0.02
     smooth: float = 1.0
     thickness: float = 0.5
+    texture: float = 0.5
     airlight: float = 0.3
     presence: float = 0.05
 
@@ -98,10 +101,16 @@ def _haze_loss(
 ) -> Tensor:
     """Compare the haze itself with the truth, at a quarter of the resolution."""
     t_true, t = torch.exp(-batch.thickness), torch.exp(-maps.thickness * scene.ratios)
+    error = (t - t_true) * quarter
     air = (maps.airlight - batch.airlight).abs() * (1 - t_true)
     hazy_at_all = (batch.thickness.amax(dim=(1, 2, 3)) > 0).float()
     return (
-        weights.thickness * ((t - t_true).abs() * quarter).mean()
+        weights.thickness * error.abs().mean()
+        + weights.texture * (_roughness(error) + _roughness(F.avg_pool2d(error, 4)))
         + weights.airlight * (air * quarter).mean()
         + weights.presence * F.binary_cross_entropy_with_logits(scene.presence[:, 0], hazy_at_all)
     )
+
+
+def _roughness(x: Tensor) -> Tensor:
+    return x.diff(dim=-1).abs().mean() + x.diff(dim=-2).abs().mean()

@@ -19,6 +19,14 @@ from dehaze_core.training.loop import Trainer, TrainRecipe
 
 NAME = "dehazexl-lite"
 
+LIMITS = (
+    "Trained on synthetic haze over display-encoded RGB pictures, not on pairs of real hazy and "
+    "clear scenes.",
+    "Opaque cloud cannot be removed; its rim may be darkened.",
+    "Bright, uniform ground (snow, salt, pale concrete) can be taken for haze.",
+)
+"""Known failures of every model this recipe makes, for its card."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainFolders:
@@ -83,4 +91,5 @@ def train_lite(
         "hardware": f"{place.description}, torch {torch.__version__}",
         "recipe": recipe.as_dict(),
     }
-    return save_model(network, NAME, folders.out, facts, {"held_out": trainer.validate()})
+    scores = {"held_out": trainer.validate()}
+    return save_model(network, NAME, folders.out, facts, scores, LIMITS)

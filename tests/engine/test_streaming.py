@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dehaze_core.engine import RunSettings, Silent, run
 from dehaze_core.engine.in_memory import restore_array, restore_linear
+from dehaze_core.engine.passes import Restorer
 from dehaze_core.models import load_model
 from dehaze_core.scene import Radiometry, open_scene
 from dehaze_core.scene.srgb import encode_uint8
@@ -85,6 +86,34 @@ def test_thread_count_changes_nothing(
     two = dehaze(source, tmp_path / "two.tif", threads=2, block_size=256)
 
     assert np.abs(one.astype(int) - two).max() <= 1
+
+
+def test_the_order_of_blocks_changes_nothing(
+    make_raster: MakeRaster,
+    tmp_path: Path,
+    hazy: NDArray[np.float32],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = make_raster(data=hazy)
+    forwards = dehaze(source, tmp_path / "forwards.tif", block_size=256)
+
+    monkeypatch.setattr(Restorer, "missing", lambda self: list(self.job.grid)[::-1])
+    backwards = dehaze(source, tmp_path / "backwards.tif", block_size=256)
+
+    assert np.array_equal(forwards, backwards)
+
+
+@pytest.mark.gpu
+def test_cuda_and_cpu_agree_to_one_step(
+    make_raster: MakeRaster, tmp_path: Path, hazy: NDArray[np.float32]
+) -> None:
+    source = make_raster(data=encode_uint8(hazy))
+
+    cpu = dehaze(source, tmp_path / "cpu.tif", device="cpu").astype(int)
+    cuda = dehaze(source, tmp_path / "cuda.tif", device="cuda")
+
+    # bfloat16 on the device: a few pixels may round the other way.
+    assert (np.abs(cpu - cuda) > 1).mean() < 0.001
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (31, 33), (32, 32)])
