@@ -81,7 +81,7 @@ class ContextStep:
         finished = self._load_finished()
         if finished is not None:
             return finished
-        layers = [layer for layer in self.network.context.layers if isinstance(layer, ContextLayer)]
+        layers = self.network.context.each_layer()
         steps = len(layers) + 2
         scratch = self.folder / "hidden.f32"
         with ExitStack() as stack, torch.inference_mode():

@@ -166,6 +166,10 @@ class ContextNetwork(nn.Module):
         self.input = nn.Linear(width, width)
         self.layers = nn.ModuleList(ContextLayer(width, heads, head_dim) for _ in range(layers))
 
+    def each_layer(self) -> list[ContextLayer]:
+        """Return the layers in order."""
+        return [layer for layer in self.layers if isinstance(layer, ContextLayer)]
+
     def embed(self, tokens: Tensor, row: int, rows: int) -> Tensor:
         """Return hidden states of a strip of tokens (N, r, c, D) from token row `row` of `rows`."""
         code = position_code(row, row + tokens.shape[1], rows, tokens.shape[2], self.width)
@@ -186,7 +190,6 @@ class ContextNetwork(nn.Module):
         _, rows, cols, _ = tokens.shape
         k = pooling_factor(rows, cols, budget)
         hidden = self.embed(tokens, 0, rows)
-        for layer in self.layers:
-            assert isinstance(layer, ContextLayer)
+        for layer in self.each_layer():
             hidden = layer(hidden, layer.keys(*layer.pooled(hidden, weight, k)))
         return hidden
