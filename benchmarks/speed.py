@@ -24,6 +24,7 @@ import torch
 from benchmarks.rasters import write_tiled, write_virtual
 from dehaze_core.engine import RunSettings, Silent, run
 from dehaze_core.engine.device import choose_device, use_threads
+from dehaze_core.engine.memory import keep_freed_memory
 from dehaze_core.models import load_model
 from dehaze_core.models.dehazexl.lite import TOKEN_PX
 
@@ -59,6 +60,7 @@ class MemoryWatch(threading.Thread):
 
 def network(device_name: str, side: int = 1024, repeats: int = 8) -> None:
     """Print megapixels per second of one pass of the network over a block."""
+    keep_freed_memory()
     threads = use_threads(None)
     device = choose_device(device_name)  # type: ignore[arg-type]
     model = load_model("dehazexl-lite").network.to(device.torch)

@@ -22,7 +22,7 @@ from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.engine.token_file import TokenFile
 from dehaze_core.grid import BlockGrid, Window
 from dehaze_core.models.dehazexl.context import ContextLayer, Keys, pooling_factor
-from dehaze_core.models.dehazexl.lite import DehazeXLLite, SceneHaze
+from dehaze_core.models.dehazexl.lite import LOCAL, DehazeXLLite, SceneHaze
 
 STRIP_TOKENS = 4096
 """Tokens worked on at a time."""
@@ -133,8 +133,8 @@ class ContextStep:
             yield row, min(row + step, self.rows)
 
     def _finish(self, hidden: TokenFile) -> SceneContext:
-        votes = torch.zeros(1, 5, dtype=torch.float64)
-        trust = torch.zeros(1, 5, dtype=torch.float64)
+        votes = torch.zeros(1, 4, dtype=torch.float64)
+        trust = torch.zeros(1, 1, dtype=torch.float64)
         for row, stop in self._strips():
             strip, weight = self._gpu(hidden.read_rows(row, stop)), self._gpu(self.weight[row:stop])
             strip_votes, strip_trust = self.network.scene_sums(strip, weight)
@@ -178,7 +178,7 @@ class ContextStep:
         return self.folder / "context.json"
 
     def _open_conditions(self) -> TokenFile:
-        return TokenFile(self.folder / "conditions.f32", self.rows, self.cols, self.width + 3)
+        return TokenFile(self.folder / "conditions.f32", self.rows, self.cols, self.width + LOCAL)
 
     def _gpu(self, values: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(values)[None].to(self.device)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from dehaze_core.grid.blocks import mirrored
 from dehaze_core.haze.layers import correct, full_resolution
 from dehaze_core.models import load_model
-from dehaze_core.models.dehazexl.lite import TOKEN_PX, DehazeXLLite
+from dehaze_core.models.dehazexl.lite import FILL, TOKEN_PX, DehazeXLLite
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
 
 
@@ -57,10 +57,10 @@ def restore_linear(
     cols = torch.from_numpy(mirrored(0, -(-width // TOKEN_PX) * TOKEN_PX, width))
     real = F.pad(valid, (0, len(cols) - width, 0, len(rows) - height))
     weight = F.avg_pool2d(real[None], TOKEN_PX)
-    padded = display[:, rows][:, :, cols][None]
     mask = valid[rows][:, cols][None, None]
-    maps, scene = network(padded * mask, mask, weight)
-    luminance = (padded * mask).mean(dim=1, keepdim=True)
+    seen = torch.where(mask > 0, display[:, rows][:, :, cols][None], FILL)
+    maps, scene = network(seen, mask, weight)
+    luminance = seen.mean(dim=1, keepdim=True)
     tau, airlight = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
     tau, airlight = tau[0, :, :height, :width], airlight[0, :, :height, :width]
     return correct(linear, tau, airlight, scene.ratios[0], strength)

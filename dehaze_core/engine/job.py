@@ -13,7 +13,7 @@ from torch import Tensor
 from dehaze_core.engine.device import Device
 from dehaze_core.grid import Block, BlockGrid, Window
 from dehaze_core.grid.blocks import mirrored
-from dehaze_core.models.dehazexl.lite import DehazeXLLite
+from dehaze_core.models.dehazexl.lite import FILL, DehazeXLLite
 from dehaze_core.scene import Radiometry, Scene
 
 Pixels = NDArray[np.generic]
@@ -74,8 +74,7 @@ class Job:
         mask = torch.from_numpy(valid).to(self.device.torch)
         stored = torch.from_numpy(pixels).to(self.device.torch)
         display = self.radiometry.display(stored)
-        # Values of invalid pixels can be anything, NaN too; multiplying by the mask would keep NaN.
-        display = torch.where(mask, display, 0.0).clamp_(0.0, 1.0)
+        display = torch.where(mask, display, FILL).clamp_(0.0, 1.0)
         return display.expand(3, -1, -1)[None], mask.float()[None, None]
 
     def token_weight(self, block: Block, valid: Mask) -> NDArray[np.float32]:

@@ -152,7 +152,6 @@ class Restorer:
         with job.device.autocast_context():
             given = torch.from_numpy(conditions)[None].to(device)
             maps = job.network.decode(job.network.skips(rgb, mask), given, scene)
-        maps = HazeMaps(maps.thickness.float(), maps.airlight.float(), maps.edge_slope.float())
         return maps, rgb, scene
 
     def _restore(

@@ -113,7 +113,7 @@ class HazeRecipe:
             raise ValueError("kind 'texture' needs a texture, none was given")
         value = _mirrored_sample(self.texture, y, x)
         veil = np.exp(0.5 * self.spread * fractal_noise(y, x, self.seed, self.octaves))
-        return veil * (0.3 + 1.4 * value / max(float(np.median(self.texture)), 0.1))
+        return veil * (0.2 + 0.8 * value / max(float(np.median(self.texture)), 0.1))
 
 
 def random_recipe(

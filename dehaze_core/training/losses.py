@@ -10,9 +10,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dehaze_core.haze.layers import at_phase, correct, full_resolution
-from dehaze_core.models.dehazexl.lite import HAZE_PX, TOKEN_PX, DehazeXLLite, HazeMaps, SceneHaze
+from dehaze_core.models.dehazexl.lite import (
+    FILL,
+    HAZE_PX,
+    TOKEN_PX,
+    DehazeXLLite,
+    HazeMaps,
+    SceneHaze,
+)
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
 from dehaze_core.training.batches import Batch
+
+CLEAR_BELOW = 0.02
+"""Optical thickness below which a token counts as clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +38,11 @@ class LossWeights:
         texture: L1 of the transmission's differences between neighbours, over one and four cells:
             haze is smooth, and roads, roofs or the network's own grid must not show in it.
         airlight: L1 of the airlight, weighted by how much of it is in the image.
-        presence: Cross entropy of there being haze at all.
+        presence: Cross entropy of there being haze at all, token by token.
     """
 
     image: float = 1.0
-    psnr: float = 0.02
+    psnr: float = 0.05
     smooth: float = 1.0
     thickness: float = 0.5
     texture: float = 0.5
@@ -70,9 +80,8 @@ def evaluate(
         phase: Compare only this pixel of every 4 x 4 cell, which costs less; all if None.
     """
     valid = batch.valid.float()
-    seen = batch.hazy.float() / 255 * valid
+    seen = torch.where(batch.valid, batch.hazy.float() / 255, FILL)
     maps, scene = model(seen, valid, F.avg_pool2d(valid, TOKEN_PX)[:, 0], budget)
-    maps = HazeMaps(maps.thickness.float(), maps.airlight.float(), maps.edge_slope.float())
     luminance = seen.mean(dim=1, keepdim=True)
     cells = maps.thickness, maps.airlight, maps.edge_slope, luminance
     quarter = F.avg_pool2d(valid, HAZE_PX)
@@ -103,12 +112,16 @@ def _haze_loss(
     t_true, t = torch.exp(-batch.thickness), torch.exp(-maps.thickness * scene.ratios)
     error = (t - t_true) * quarter
     air = (maps.airlight - batch.airlight).abs() * (1 - t_true)
-    hazy_at_all = (batch.thickness.amax(dim=(1, 2, 3)) > 0).float()
+    side = TOKEN_PX // HAZE_PX
+    hazy_at_all = (F.avg_pool2d(batch.thickness[:, 1:2], side) > CLEAR_BELOW).float()
+    presence = F.binary_cross_entropy_with_logits(
+        maps.presence, hazy_at_all, F.avg_pool2d(quarter, side)
+    )
     return (
         weights.thickness * error.abs().mean()
         + weights.texture * (_roughness(error) + _roughness(F.avg_pool2d(error, 4)))
         + weights.airlight * (air * quarter).mean()
-        + weights.presence * F.binary_cross_entropy_with_logits(scene.presence[:, 0], hazy_at_all)
+        + weights.presence * presence
     )
 
 

@@ -146,6 +146,22 @@ def test_nodata_stays_bit_identical_and_never_appears_elsewhere(
     assert (valid != data[:, ~missing]).mean() > 0.5
 
 
+def test_what_lies_under_a_mask_does_not_matter(
+    make_raster: MakeRaster, tmp_path: Path, hazy: NDArray[np.float32]
+) -> None:
+    picture = encode_uint8(hazy)[:, :200, :260]
+    valid = np.add.outer(np.arange(200), np.arange(260)) >= 150
+    other = picture.copy()
+    other[:, ~valid] = 255
+    first = make_raster("first.tif", data=picture, valid=valid)
+    second = make_raster("second.tif", data=other, valid=valid)
+
+    results = [dehaze(source, tmp_path / f"{source.stem}_out.tif") for source in (first, second)]
+
+    assert np.array_equal(results[0][:, valid], results[1][:, valid])
+    assert np.array_equal(results[1][:, ~valid], other[:, ~valid])
+
+
 def test_raster_without_a_valid_pixel_comes_back_unchanged(
     make_raster: MakeRaster, tmp_path: Path
 ) -> None:

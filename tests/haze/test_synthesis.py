@@ -106,3 +106,13 @@ def test_noise_is_standardised_and_depends_on_the_seed() -> None:
 def test_texture_recipes_need_a_texture() -> None:
     with pytest.raises(ValueError, match="needs a texture"):
         add_haze(np.zeros((3, 8, 8), np.float32), recipe("texture", texture=None))
+
+
+@pytest.mark.parametrize("kind", get_args(HazeKind))
+def test_the_median_thickness_is_about_what_the_recipe_says(kind: HazeKind) -> None:
+    rows, cols = np.meshgrid(np.arange(0, 3000, 10.0), np.arange(0, 3000, 10.0), indexing="ij")
+    texture = np.random.default_rng(8).beta(2, 3, (64, 64)).astype(np.float32)
+
+    drawn = recipe(kind, texture=texture, spread=0.3).thickness_at(rows, cols)
+
+    assert np.median(drawn) == pytest.approx(0.5, rel=0.2)

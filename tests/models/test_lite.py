@@ -116,19 +116,6 @@ def test_outputs_are_physical(network: DehazeXLLite) -> None:
     assert (scene.ratios > 0).all()
 
 
-@torch.no_grad()
-def test_values_of_invalid_pixels_do_not_matter(network: DehazeXLLite) -> None:
-    rgb, valid = torch.rand(1, 3, 96, 96), torch.ones(1, 1, 96, 96)
-    valid[..., 50:] = 0
-    other = torch.where(valid > 0, rgb, torch.rand_like(rgb))
-    weight = torch.nn.functional.avg_pool2d(valid, 32)[:, 0]
-
-    first, _ = network(rgb * valid, valid, weight)
-    second, _ = network(other * valid, valid, weight)
-
-    assert torch.equal(first.thickness, second.thickness)
-
-
 def test_configuration_survives_json() -> None:
     config = LiteConfig(widths=(8, 16, 24, 32))
 

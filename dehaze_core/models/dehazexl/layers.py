@@ -60,7 +60,7 @@ class Stem(nn.Module):
         """Embed an image.
 
         Args:
-            rgb: (N, 3, H, W) float32, display-encoded, about [0, 1]; H and W multiples of 4.
+            rgb: (N, 3, H, W) float32, display-encoded, [0, 1]; H and W multiples of 4.
             valid: (N, 1, H, W) float32, 1 where the pixel holds data, else 0.
 
         Returns:

@@ -33,6 +33,12 @@ TOKEN_PX = 32
 HAZE_PX = 4
 """Side of a cell of the predicted haze maps in pixels."""
 
+FILL = 0.5
+"""Display value that stands for pixels without data; the first layer takes it for zero."""
+
+LOCAL = 4
+"""Values a token gives the decoder beside features: airlight deviations, haze presence."""
+
 
 @dataclass(frozen=True, slots=True)
 class LiteConfig:
@@ -94,16 +100,14 @@ class SceneHaze:
     Attributes:
         airlight: (N, 3) logits of the airlight per model band.
         alpha: (N, 1) Angstrom exponent, [-0.5, 2.5].
-        presence: (N, 1) logit of there being haze at all; a clear scene must stay as it is.
     """
 
     airlight: Tensor
     alpha: Tensor
-    presence: Tensor
 
     def to(self, device: torch.device) -> SceneHaze:
         """Return the same values on another device."""
-        return SceneHaze(self.airlight.to(device), self.alpha.to(device), self.presence.to(device))
+        return SceneHaze(self.airlight.to(device), self.alpha.to(device))
 
     @property
     def ratios(self) -> Tensor:
@@ -125,6 +129,7 @@ class HazeMaps:
 
     thickness: Tensor
     airlight: Tensor
+    presence: Tensor
     edge_slope: Tensor
 
 
@@ -151,22 +156,28 @@ class DehazeXLLite(nn.Module):
         self.decoder = nn.ModuleList(
             _stage(w[i], config.decoder_blocks[i], config.decoder_kernels[i]) for i in range(3)
         )
-        self.scene_head = nn.Linear(w[3], 7)
-        self.local_airlight = nn.Linear(w[3], 3)
+        self.scene_head = nn.Linear(w[3], 5)
+        self.local_head = nn.Linear(w[3], LOCAL)
         self.thickness_head = nn.Conv2d(w[0], 2, 3, padding=1)
         self._initialise_heads()
 
     def _initialise_heads(self) -> None:
-        for head in (self.scene_head, self.local_airlight, self.thickness_head):
+        for head in (self.scene_head, self.local_head, self.thickness_head):
             nn.init.normal_(head.weight, std=1e-3)
             nn.init.zeros_(head.get_parameter("bias"))
-        # Start with a bright airlight and a little haze everywhere.
+        # Start with a bright airlight and a little haze everywhere, present almost for certain.
         nn.init.ones_(self.scene_head.get_parameter("bias")[:3])
         nn.init.constant_(self.thickness_head.get_parameter("bias")[:1], 0.1)
+        nn.init.constant_(self.local_head.get_parameter("bias")[3:], 2.0)
 
     def skips(self, rgb: Tensor, valid: Tensor) -> list[Tensor]:
-        """Encode pixels (N, 3, H, W) with mask (N, 1, H, W) to features at 1/4, 1/8 and 1/16."""
-        features = [self.encoder[0](self.stem(rgb * valid, valid))]
+        """Encode pixels to features at 1/4, 1/8 and 1/16.
+
+        Args:
+            rgb: (N, 3, H, W) display-encoded, `FILL` where there is no data.
+            valid: (N, 1, H, W) mask.
+        """
+        features = [self.encoder[0](self.stem(rgb, valid))]
         for i in (1, 2):
             features.append(self.encoder[i](self.down[i - 1](features[-1])))
         return features
@@ -184,21 +195,18 @@ class DehazeXLLite(nn.Module):
             weight: (N, r, c) share of valid pixels.
 
         Returns:
-            (N, 5) weighted sums of votes (airlight logits, exponent, presence of haze) and (N,
-            5) sums of their weights. Tokens vote with a learned trust: those under dense haze
-            know the
-            airlight best, those over dark ground whether there is any haze.
+            (N, 4) weighted sums of votes (airlight logits and exponent) and (N, 1) the sum of their
+            weights. Tokens vote with a learned trust: dense haze knows the airlight best.
         """
-        votes, trust = self._head(self.scene_head, hidden).split((5, 2), dim=-1)
+        votes, trust = self._head(self.scene_head, hidden).split((4, 1), dim=-1)
         trust = weight[..., None] * (torch.sigmoid(trust) + 1e-3)
-        trust = torch.cat((trust[..., :1].expand(-1, -1, -1, 4), trust[..., 1:]), dim=-1)
         return (votes * trust).sum(dim=(1, 2)), trust.sum(dim=(1, 2))
 
     @staticmethod
     def scene_haze(votes: Tensor, trust: Tensor) -> SceneHaze:
         """Turn the summed votes of all tokens into the haze of the scene."""
-        airlight, alpha, presence = (votes / trust.clamp_min(1e-6)).split((3, 1, 1), dim=1)
-        return SceneHaze(airlight, 3.0 * torch.sigmoid(alpha - 0.5) - 0.5, 2.0 + 4.0 * presence)
+        airlight, alpha = (votes / trust.clamp_min(1e-6)).split((3, 1), dim=1)
+        return SceneHaze(airlight, 3.0 * torch.sigmoid(alpha - 0.5) - 0.5)
 
     def conditions(self, tokens: Tensor, hidden: Tensor) -> Tensor:
         """Return what the decoder learns of the tokens, and so of the rest of the raster.
@@ -208,29 +216,30 @@ class DehazeXLLite(nn.Module):
             hidden: (N, r, c, C) the same tokens after the bottleneck.
 
         Returns:
-            (N, r, c, C + 3) fused features and the local deviation of the airlight's logits.
+            (N, r, c, C + LOCAL) fused features, the local deviation of the airlight's logits, and
+            the logit of there being haze: clear ground must stay as it is.
         """
-        deviation = 0.5 * torch.tanh(self._head(self.local_airlight, hidden))
-        return torch.cat((tokens + hidden, deviation), dim=-1)
+        return torch.cat((tokens + hidden, self._head(self.local_head, hidden)), dim=-1)
 
     def decode(self, skips: list[Tensor], conditions: Tensor, scene: SceneHaze) -> HazeMaps:
         """Pass B: estimate the haze of a block of H x W px.
 
         Args:
             skips: Features of the block from `skips`.
-            conditions: (N, H/32, W/32, C + 3) from `conditions`.
+            conditions: (N, H/32, W/32, C + LOCAL) from `conditions`.
             scene: Haze of the whole scene.
         """
-        y, deviation = conditions[..., :-3], conditions[..., -3:].permute(0, 3, 1, 2)
+        y, local = conditions[..., :-LOCAL], conditions[..., -LOCAL:].permute(0, 3, 1, 2)
         for i in (2, 1, 0):
             y = self.decoder[i](self.up[i](y) + skips[i])
-        out = self._head(self.thickness_head, y.permute(0, 3, 1, 2))
+        thickness, slope = self._head(self.thickness_head, y.permute(0, 3, 1, 2)).split(1, dim=1)
+        logits = scene.airlight[:, :, None, None] + 0.5 * torch.tanh(local[:, :3].float())
+        presence = local[:, 3:].float()
+        coarse = torch.cat((1.2 * torch.sigmoid(logits), torch.sigmoid(presence)), dim=1)
+        fine = F.interpolate(coarse, size=thickness.shape[-2:], mode="bilinear")
         # A sharp softplus: nearly straight over the useful range, and nearly zero below it.
-        presence = torch.sigmoid(scene.presence)[..., None, None]
-        thickness = F.softplus(out[:, :1], beta=8.0) * presence
-        airlight = 1.2 * torch.sigmoid(scene.airlight[:, :, None, None] + deviation)
-        airlight = F.interpolate(airlight, size=out.shape[-2:], mode="bilinear")
-        return HazeMaps(thickness, airlight, torch.tanh(out[:, 1:]))
+        thickness = F.softplus(thickness, beta=8.0) * fine[:, 3:]
+        return HazeMaps(thickness, fine[:, :3], presence, torch.tanh(slope))
 
     @staticmethod
     def _head(head: nn.Module, features: Tensor) -> Tensor:
