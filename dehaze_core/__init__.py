@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dehaze_core.errors import DehazeError
 
 if TYPE_CHECKING:
-    from dehaze_core.engine.run import make_plan, run
-    from dehaze_core.engine.settings import RunSettings
+    from dehaze_core.engine import RunSettings, make_plan, run
     from dehaze_core.models import list_models, load_model
     from dehaze_core.scene import open_scene
 

@@ -119,6 +119,7 @@ class ZarrSource:
 
 
 _Y, _X = "y", "x"
+_COLORS = {"red", "green", "blue", "nir"}
 
 
 def _bands(dataset: xr.Dataset, path: str) -> list[xr.DataArray]:
@@ -132,6 +133,8 @@ def _bands(dataset: xr.Dataset, path: str) -> list[xr.DataArray]:
             renamed[found[0]] = wanted
     dataset = dataset.rename(renamed) if renamed else dataset
     rasters = [array for array in dataset.data_vars.values() if {_Y, _X} <= set(array.dims)]
+    # A group lists its variables in the order of the file system, which is none.
+    rasters.sort(key=lambda array: str(array.name))
     kinds = {(array.dtype.name, array.ndim) for array in rasters}
     if len(rasters) > 1 and (len(kinds) > 1 or rasters[0].ndim != 2):
         listed = ", ".join(str(array.name) for array in rasters)
@@ -181,11 +184,18 @@ def _frame(bands: list[xr.DataArray]) -> Frame:
         offsets=tuple(float(band.attrs.get("add_offset", 0.0)) for band in bands),
         descriptions=_descriptions(bands),
         units=tuple(band.attrs.get("units") for band in bands),
+        color_interp=tuple(_color(band) for band in bands),
         tags={"": attributes} if attributes else {},
         gcps=tuple(Gcp(g.row, g.col, g.x, g.y, g.z, str(g.id), g.info or None) for g in gcps),
         gcp_crs_wkt=wkt2(first.rio.crs) if gcps else None,
         block_shape=(encoded.get(_Y, 512), encoded.get(_X, 512)),
     )
+
+
+def _color(band: xr.DataArray) -> str:
+    """Return the colour interpretation that the variable's name says, if it is one."""
+    name = str(band.name).lower()
+    return name if name in _COLORS else "undefined"
 
 
 def _nodata(band: xr.DataArray) -> float | None:

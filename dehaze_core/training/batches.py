@@ -147,9 +147,28 @@ def _augment(rng: np.random.Generator, clear: NDArray[np.float32]) -> NDArray[np
         clear = np.clip(clear * gain.astype(np.float32), 0.0, 1.0)
     if rng.random() < 0.3:
         clear = clear ** np.float32(np.exp(rng.normal(0.0, 0.2)))
-    if rng.random() < 0.2:
+    if rng.random() < 0.08:
+        clear = _as_pale_ground(rng, clear)
+    if rng.random() < 0.15:
         clear = _with_flat_ground(rng, clear)
     return np.ascontiguousarray(clear, dtype=np.float32)
+
+
+def _as_pale_ground(rng: np.random.Generator, clear: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn a picture into sand or dry soil: bright, warm of colour, with little contrast.
+
+    Such ground is rare in the pictures that are free to train on, and what is pale is not all haze:
+    haze is never warm.
+    """
+    luminance = clear.mean(axis=0)
+    texture = (luminance / max(float(np.median(luminance)), 0.02)) ** rng.uniform(0.3, 0.8)
+    level = np.exp(rng.uniform(np.log(0.15), np.log(0.6)))
+    green = rng.uniform(0.72, 0.9)
+    colour = level * np.array([1.0, green, green * rng.uniform(0.6, 0.85)])
+    # Plants and shadows keep some of their own colour.
+    own = rng.uniform(0.0, 0.4)
+    pale: NDArray[np.float32] = (1 - own) * colour[:, None, None] * texture + own * clear
+    return pale.clip(0.0, 1.0).astype(np.float32)
 
 
 def _with_flat_ground(rng: np.random.Generator, clear: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -58,14 +58,16 @@ def test_axes_may_come_in_any_order(tmp_path: Path) -> None:
 
 
 def test_one_variable_per_band_gives_named_bands(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).random((2, 6, 7), dtype=np.float32)
-    xr.Dataset({"red": (("y", "x"), pixels[0]), "nir": (("y", "x"), pixels[1])}).to_zarr(
-        tmp_path / "a.zarr", consolidated=False
-    )
+    pixels = np.random.default_rng(0).random((4, 6, 7), dtype=np.float32)
+    names = ("red", "green", "blue", "nir")
+    bands = {name: (("y", "x"), plane) for name, plane in zip(names, pixels, strict=True)}
+    xr.Dataset(bands).to_zarr(tmp_path / "a.zarr", consolidated=False)
 
     with open_scene(str(tmp_path / "a.zarr")) as scene:
-        assert np.array_equal(scene.read(scene.frame.window)[0], pixels)
-        assert scene.frame.descriptions == ("red", "nir")
+        assert scene.frame.descriptions == ("blue", "green", "nir", "red")
+        assert scene.frame.color_interp == ("blue", "green", "nir", "red")
+        assert scene.frame.rgb_bands == (3, 1, 0)
+        assert np.array_equal(scene.read(scene.frame.window, (3, 1, 0, 2))[0], pixels)
 
 
 def test_scale_and_fill_are_reported_not_applied(tmp_path: Path) -> None:
