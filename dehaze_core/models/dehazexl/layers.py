@@ -66,12 +66,11 @@ class Stem(nn.Module):
         Returns:
             (N, H/4, W/4, width) features.
         """
-        image = torch.cat((rgb * 2 - 1, valid), dim=1)
-        embedded: Tensor = self.embed(image)
+        embedded: Tensor = self.embed(torch.cat((rgb * 2 - 1, valid), dim=1))
         extremes = torch.cat((_reduce4(rgb, torch.minimum), _reduce4(rgb, torch.maximum)), dim=1)
-        extremes = extremes.permute(0, 2, 3, 1)
-        features: Tensor = embedded.permute(0, 2, 3, 1) + self.extremes(extremes)
-        return features
+        # Channels last from here on: the whole encoder takes its memory layout from this tensor.
+        features: Tensor = self.extremes(extremes.permute(0, 2, 3, 1).contiguous())
+        return features + embedded.permute(0, 2, 3, 1)
 
 
 def _reduce4(x: Tensor, op: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
