@@ -15,6 +15,11 @@ from PIL import Image
 from dehaze_core.errors import InputError
 from dehaze_core.haze.layers import correct
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
+from dehaze_core.training.augment import (
+    as_pale_ground,
+    with_flat_ground,
+    without_residual_haze,
+)
 from dehaze_core.training.batches import HazyBatches, StepSampler
 from dehaze_core.training.imagery import ImagePool, load_images, load_textures
 
@@ -108,3 +113,41 @@ def test_textures_are_stretched_to_unit_range(tmp_path: Path) -> None:
     assert texture.shape == (32, 32)
     assert texture.min() == 0.0
     assert texture.max() == 1.0
+
+
+def test_a_residual_veil_is_taken_off_clear_pictures() -> None:
+    rng = np.random.default_rng(0)
+    ground = rng.uniform(0.0, 0.5, (3, 64, 64)).astype(np.float32)
+
+    drawn = [without_residual_haze(rng, ground * 0.98 + 0.02) for _ in range(20)]
+
+    darkest = np.array([np.percentile(picture, 0.5) for picture in drawn])
+    assert (darkest < 0.004).sum() > 5
+    assert darkest.max() < 0.025
+
+
+def test_bright_ground_is_not_taken_for_a_veil() -> None:
+    bright = np.full((3, 64, 64), 0.6, np.float32)
+
+    assert without_residual_haze(np.random.default_rng(1), bright).min() > 0.58
+
+
+def test_pale_ground_is_warm_and_in_range() -> None:
+    picture = np.random.default_rng(2).uniform(0.0, 1.0, (3, 64, 64)).astype(np.float32)
+
+    red, green, blue = (
+        np.mean([as_pale_ground(np.random.default_rng(s), picture)[band] for s in range(9)])
+        for band in range(3)
+    )
+
+    assert 0 < blue < green < red
+
+
+def test_flat_ground_covers_a_part_and_is_nearly_uniform() -> None:
+    picture = np.random.default_rng(3).uniform(0.0, 1.0, (3, 128, 128)).astype(np.float32)
+
+    drawn = [with_flat_ground(np.random.default_rng(seed), picture) for seed in range(12)]
+
+    changed = [(result != picture).any(axis=0).mean() for result in drawn]
+    assert 0.2 < np.mean(changed) < 0.95
+    assert all(result.min() >= 0.0 and result.max() <= 1.0 for result in drawn)
