@@ -26,7 +26,7 @@ def varied(rng: np.random.Generator, clear: NDArray[np.float32]) -> NDArray[np.f
         clear = np.clip(clear * gain.astype(np.float32), 0.0, 1.0)
     if rng.random() < 0.3:
         clear = clear ** np.float32(np.exp(rng.normal(0.0, 0.2)))
-    if rng.random() < 0.08:
+    if rng.random() < 0.12:
         clear = as_pale_ground(rng, clear)
     if rng.random() < 0.15:
         clear = with_flat_ground(rng, clear)
@@ -40,13 +40,17 @@ def as_pale_ground(rng: np.random.Generator, clear: NDArray[np.float32]) -> NDAr
     most haze is neutral or bluish.
     """
     luminance = clear.mean(axis=0)
-    texture = (luminance / max(float(np.median(luminance)), 0.02)) ** rng.uniform(0.3, 0.8)
+    relative = luminance / max(float(np.median(luminance)), 0.02)
     level = np.exp(rng.uniform(np.log(0.15), np.log(0.6)))
-    green = rng.uniform(0.72, 0.9)
-    colour = level * np.array([1.0, green, green * rng.uniform(0.6, 0.85)])
-    # Plants and shadows keep some of their own colour.
-    own = rng.uniform(0.0, 0.4)
-    pale: NDArray[np.float32] = (1 - own) * colour[:, None, None] * texture + own * clear
+    green = rng.uniform(0.72, 0.95)
+    lit = level * np.array([1.0, green, green * rng.uniform(0.6, 0.92)])
+    # Shadows on bright ground are lit by the sky: blue, and far from black.
+    shadow = level * rng.uniform(0.15, 0.5) * np.array([0.8, 0.95, rng.uniform(1.0, 1.3)])
+    light = np.clip(relative ** rng.uniform(0.3, 0.8), 0.0, 1.5)
+    ground = shadow[:, None, None] + (lit - shadow)[:, None, None] * light
+    # Plants, stones and wrack keep some of their own colour.
+    own = rng.uniform(0.0, 0.4) + 0.6 * (relative < rng.uniform(0.05, 0.3))
+    pale: NDArray[np.float32] = ground + np.minimum(own, 1.0) * (clear - ground)
     return pale.clip(0.0, 1.0).astype(np.float32)
 
 

@@ -93,9 +93,7 @@ def evaluate(
         seen, valid = seen[chosen], valid[chosen]
     clear = (batch.clear if phase is None else batch.clear[chosen]).float() / 255
     linear = correct(srgb_decode(seen), *tau_airlight, scene.ratios)
-    # Keep a little slope where the result is out of range, or a bad start would have no way back.
-    clipped = linear.clamp(0.0, 1.0)
-    difference = (srgb_encode(clipped + 0.05 * (linear - clipped)) - clear) * valid
+    difference = (srgb_encode(_softly_clipped(linear)) - clear) * valid
     mse = difference.square().mean(dim=(1, 2, 3)) / valid.mean(dim=(1, 2, 3)).clamp_min(1e-3)
     image = (
         weights.image * difference.abs().mean()
@@ -123,6 +121,15 @@ def _haze_loss(
         + weights.airlight * (air * quarter).mean()
         + weights.presence * presence
     )
+
+
+def _softly_clipped(linear: Tensor) -> Tensor:
+    """Clip to [0, 1], but keep some slope outside, or a bad start would have no way back.
+
+    Below 0 the slope is steep: no ground is darker than black, so the haze was overestimated.
+    """
+    excess = linear - linear.clamp(0.0, 1.0)
+    return linear - torch.where(excess < 0, 0.5, 0.95) * excess
 
 
 def _roughness(x: Tensor) -> Tensor:
