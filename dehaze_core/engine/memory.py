@@ -15,18 +15,31 @@ if sys.platform != "win32":
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
+def _c_library() -> ctypes.CDLL | None:
+    """Return glibc, whose allocator can be tuned, or None elsewhere."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") else None
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep freed memory instead of giving it back to the system.
 
     Tensors of a block are tens of MB. By default glibc maps each anew and the kernel clears every
     page of it again, which doubles the time of the network. Other C libraries are left alone.
     """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
+    library = _c_library()
+    if library is not None:
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def release_freed_memory() -> None:
+    """Give freed memory back to the system after all, between the steps of a run."""
+    library = _c_library()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 def peak_memory_mib() -> int:

@@ -25,11 +25,11 @@ BLOCK_SIZES = (4096, 3072, 2048, 1536, 1024, 768, 512, 256)
 DEFAULT_MEMORY_MIB = 1800
 """Memory a run takes at most unless told otherwise; larger blocks gain little."""
 
-PROCESS_MIB = 890
+PROCESS_MIB = 730
 """Python, PyTorch, GDAL with its cache, context and the final file; see `NETWORK_BYTES_PER_PX`."""
 
-NETWORK_BYTES_PER_PX = 135
-"""Peak of tensors alive in pass B for each pixel of a block with halo.
+NETWORK_BYTES_PER_PX = 295
+"""Peak of pass B for each pixel of a block with halo, memory that is free but kept included.
 
 Both numbers are fitted to the peaks that `python -m benchmarks.speed file --block N` prints.
 """

@@ -20,7 +20,7 @@ from dehaze_core.engine.device import Device, choose_device, use_threads
 from dehaze_core.engine.finalise import write_cog
 from dehaze_core.engine.job import Job
 from dehaze_core.engine.journal import Journal
-from dehaze_core.engine.memory import keep_freed_memory, peak_memory_mib
+from dehaze_core.engine.memory import keep_freed_memory, peak_memory_mib, release_freed_memory
 from dehaze_core.engine.passes import Restorer, encode_blocks
 from dehaze_core.engine.plan import MIB, Plan, choose_model_bands, draw_plan, measured_seconds
 from dehaze_core.engine.progress import Progress
@@ -160,6 +160,7 @@ class _Runner:
             if context is not None:
                 stack.callback(context.conditions.close)
                 self._warn_of_left_out_bands(context)
+            release_freed_memory()
             restorer = Restorer(self.job, context, self.results, self.thickness, self.journal)
             done = self.resumed
             for _ in restorer.run(missing):
@@ -170,6 +171,7 @@ class _Runner:
 
     def finalise(self) -> None:
         """Write the output files, each whole or not at all."""
+        release_freed_memory()
         outputs = [(self.results, self.scene.frame, self.settings.destination)]
         if self.thickness is not None and self.settings.thickness is not None:
             outputs.append(
@@ -262,6 +264,7 @@ class _Runner:
         )
         for block in encode_blocks(self.job, tokens):
             self._advance(0.0, ENCODE_UNTIL, (block.index + 1) / len(grid), "Looking at the scene")
+        release_freed_memory()
         step = ContextStep(network, self.device.torch, grid, tokens, self.workspace.folder)
         return step.run(
             lambda share: self._advance(ENCODE_UNTIL, CONTEXT_UNTIL, share, "Global context")
