@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ STRIP_TOKENS = 4096
 """Tokens worked on at a time."""
 
 
+@dataclass(frozen=True, slots=True)
 class SceneContext:
     """Result of the context step: what pass B needs to know about the rest of the raster.
 
@@ -36,9 +38,8 @@ class SceneContext:
         scene: Haze of the whole scene, on the CPU.
     """
 
-    def __init__(self, conditions: TokenFile, scene: SceneHaze) -> None:
-        self.conditions = conditions
-        self.scene = scene
+    conditions: TokenFile
+    scene: SceneHaze
 
 
 class ContextStep:

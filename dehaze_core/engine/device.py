@@ -60,10 +60,16 @@ def choose_device(choice: DeviceChoice) -> Device:
 
 def use_threads(threads: int | None) -> int:
     """Set and return the number of CPU threads of the network."""
-    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
-    count = count or os.cpu_count() or 1
+    count = threads or _available_cores()
     torch.set_num_threads(count)
     return count
+
+
+def _available_cores() -> int:
+    # A container may own fewer cores than the machine has; only Linux tells.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cpu_name() -> str:

@@ -77,7 +77,6 @@ class Restorer:
 
     Args:
         job: The run.
-        context: Result of the context step; None if no pixel of the raster is valid.
         results: Store of the clear pixels.
         thickness: Store of the haze thickness, or None.
         journal: Records of finished blocks.
@@ -86,13 +85,12 @@ class Restorer:
     def __init__(
         self,
         job: Job,
-        context: SceneContext | None,
         results: ResultStore,
         thickness: ResultStore | None,
         journal: Journal,
     ) -> None:
         self.job = job
-        self.context = context
+        self.context: SceneContext | None = None
         self.results = results
         self.thickness = thickness
         self.journal = journal
@@ -102,8 +100,14 @@ class Restorer:
         """Return the blocks that are not finished, or whose results are damaged."""
         return [block for block in self.job.grid if not self._is_finished(block)]
 
-    def run(self, blocks: list[Block]) -> Iterator[Block]:
-        """Restore blocks and yield each once it is stored and journalled."""
+    def run(self, blocks: list[Block], context: SceneContext | None) -> Iterator[Block]:
+        """Restore blocks and yield each once it is stored and journalled.
+
+        Args:
+            blocks: Blocks to restore, in this order.
+            context: Result of the context step; None if no pixel of the raster is valid.
+        """
+        self.context = context
         yield from run_blocks(blocks, self._load, self._compute, self._store)
 
     def _is_finished(self, block: Block) -> bool:

@@ -106,6 +106,8 @@ class _Runner:
         self.device = device
         self.whole_scene = scene
         self.scene = _crop(scene, settings)
+        # Once, at the start: what the result is made from, even if the file changes meanwhile.
+        self.fingerprint = self.scene.fingerprint()
         self.workspace = workspace
         self.progress = progress
         self.resumed = 0
@@ -148,7 +150,8 @@ class _Runner:
         with ExitStack() as stack:
             self.journal = Journal(self.workspace.folder / "blocks.jsonl")
             stack.callback(self.journal.close)
-            missing = Restorer(self.job, None, self.results, self.thickness, self.journal).missing()
+            restorer = Restorer(self.job, self.results, self.thickness, self.journal)
+            missing = restorer.missing()
             self.resumed = len(self.job.grid) - len(missing)
             if self.resumed:
                 self.progress.log(
@@ -161,9 +164,8 @@ class _Runner:
                 stack.callback(context.conditions.close)
                 self._warn_of_left_out_bands(context)
             release_freed_memory()
-            restorer = Restorer(self.job, context, self.results, self.thickness, self.journal)
             done = self.resumed
-            for _ in restorer.run(missing):
+            for _ in restorer.run(missing, context):
                 done += 1
                 self._advance(
                     CONTEXT_UNTIL, RESTORE_UNTIL, done / len(self.job.grid), "Removing haze"
@@ -230,7 +232,7 @@ class _Runner:
     def _identity(self) -> dict[str, Any]:
         frame = self.scene.frame
         return {
-            "input": self.scene.fingerprint(),
+            "input": self.fingerprint,
             "frame": repr(
                 (frame.nodata, frame.mask, frame.color_interp, frame.scales, frame.offsets)
             ),
@@ -329,7 +331,7 @@ class _Runner:
             "DEHAZE_MODEL": self.model.card.name,
             "DEHAZE_MODEL_SHA256": self.model.card.sha256,
             "DEHAZE_PARAMETERS": json.dumps(settings, sort_keys=True),
-            "DEHAZE_SOURCE": self.scene.fingerprint(),
+            "DEHAZE_SOURCE": self.fingerprint,
         }
 
 

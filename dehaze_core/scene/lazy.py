@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import dask.array as da
@@ -96,9 +95,3 @@ def _rest(part: Any, size: int) -> slice | int:  # noqa: ANN401
         return 0
     step = part.indices(size)[2]
     return slice(None, None, step)
-
-
-def chunk_count(frame: Frame) -> int:
-    """Return into how many chunks the scene's arrays are cut."""
-    rows, cols = chunk_shape(frame)
-    return math.ceil(frame.height / rows) * math.ceil(frame.width / cols)

@@ -86,13 +86,12 @@ def evaluate(
     cells = maps.thickness, maps.airlight, maps.edge_slope, luminance
     quarter = F.avg_pool2d(valid, HAZE_PX)
     if phase is None:
-        step, tau_airlight = 1, full_resolution(*cells)
+        step, row, col, haze = 1, 0, 0, full_resolution(*cells)
     else:
-        step, tau_airlight = HAZE_PX, at_phase(*cells, phase)
-        chosen = (..., slice(phase[0], None, step), slice(phase[1], None, step))
-        seen, valid = seen[chosen], valid[chosen]
-    clear = (batch.clear if phase is None else batch.clear[chosen]).float() / 255
-    linear = correct(srgb_decode(seen), *tau_airlight, scene.ratios)
+        step, (row, col), haze = HAZE_PX, phase, at_phase(*cells, phase)
+    chosen = (..., slice(row, None, step), slice(col, None, step))
+    seen, valid, clear = seen[chosen], valid[chosen], batch.clear[chosen].float() / 255
+    linear = correct(srgb_decode(seen), *haze, scene.ratios)
     difference = (srgb_encode(_softly_clipped(linear)) - clear) * valid
     mse = difference.square().mean(dim=(1, 2, 3)) / valid.mean(dim=(1, 2, 3)).clamp_min(1e-3)
     image = (

@@ -123,6 +123,8 @@ class HazeMaps:
     Attributes:
         thickness: (N, 1, h, w) optical thickness at 550 nm, >= 0.
         airlight: (N, 3, h, w) airlight in linear light, (0, 1.2).
+        presence: (N, 1, h/8, w/8) logit of there being any haze, one for a token; the thickness
+            takes it into account already.
         edge_slope: (N, 1, h, w) slope of the edge-aware upsampling, (-1, 1), see
             `dehaze_core.haze.layers`.
     """
