@@ -13,7 +13,8 @@ ENGINE_STAMP := .venv/engine/.dehaze-ready
 CODE := dehaze_core qgis_plugin processing_algorithms scripts benchmarks tests
 PRESENT = $(wildcard $(CODE))
 
-.PHONY: help setup engine qgis demo test test-engine test-qgis lint format plugin link benchmark constraints clean
+.PHONY: help setup engine qgis demo test test-engine test-qgis lint format plugin link train-lite train-smoke benchmark \
+  quality   constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -62,12 +63,23 @@ plugin: engine ## assemble the QGIS plugin: build/plugin/dehaze and its zip
 link: engine ## link the plugin into your QGIS profile, for development
 	$(ENGINE) scripts/assemble_plugin.py --link
 
+train-lite: engine ## train the shipped model again; DATA=dir TEXTURES=dir OUT=dir MINUTES=n RECIPE=lite-cpu
+	.venv/engine/bin/dehaze train dehazexl-lite --recipe "$(or $(RECIPE),lite-cpu)" --data "$(DATA)" \
+	  $(if $(TEXTURES),--textures "$(TEXTURES)") $(if $(MINUTES),--minutes $(MINUTES)) --out "$(or $(OUT),build/train)"
+
+train-smoke: engine ## five minutes of training on procedural ground: does it learn?
+	$(ENGINE) scripts/train_smoke.py $(if $(MINUTES),--minutes $(MINUTES))
+
 benchmark: engine ## speed and memory; PAIRS=dir adds image quality, ours and the dark channel prior's
 	$(ENGINE) -m benchmarks.speed network
 	$(ENGINE) -m benchmarks.speed file --side 10000
 	$(ENGINE) -m benchmarks.speed file --side 30000 --virtual
 	$(if $(PAIRS),.venv/engine/bin/dehaze score "$(PAIRS)")
-	$(if $(PAIRS),.venv/engine/bin/dehaze score "$(PAIRS)" --method benchmarks.dark_channel:restore)
+	$(if $(PAIRS),.venv/engine/bin/dehaze score "$(PAIRS)" --method dehaze_core.baselines.dark_channel:restore)
+
+quality: engine ## write docs/quality.md: PAIRS=dir REAL=dir AOD=file TITLE=text
+	.venv/engine/bin/dehaze benchmark "$(PAIRS)" --out build/quality $(if $(REAL),--real "$(REAL)") \
+	  $(if $(AOD),--aod-weights "$(AOD)") --title "$(or $(TITLE),Fixed pairs)" --doc docs/quality.md
 
 constraints: engine ## pin the versions again after a change of dependencies
 	@sed -i.bak -e '/^torch==/d' constraints.txt  # or the old pin would hide the folder of wheels

@@ -3,33 +3,24 @@
 
 from __future__ import annotations
 
-import html
-import os
 from pathlib import Path
 from typing import Any
 
 from qgis.core import (
-    QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
     QgsProcessingOutputString,
-    QgsProcessingUtils,
-    QgsRasterLayer,
 )
-from qgis.PyQt.QtCore import QCoreApplication, QUrl
-from qgis.PyQt.QtGui import QIcon
-from qgis.utils import iface
+from qgis.PyQt.QtCore import QCoreApplication
 
 from . import parameters as p
-from .engine_client import EngineCancelledError, EngineFailedError, run_task
-from .engine_environment import EngineMissingError, find_engine_python
+from .engine_algorithm import EngineAlgorithm, announce, name_layer
 from .layer_style import DEFAULT_STYLE_LOADER, HAZE_THICKNESS, put_style_beside
 from .raster_source import RasterSource
 
 MODELS = ("dehazexl-lite",)
-HELP_PAGE = Path(__file__).with_name("help") / "dehazexl.html"
 
 # Declared output -> (key of the engine's report, description).
 NUMBERS = {
@@ -44,7 +35,7 @@ NUMBERS = {
 }
 
 
-class DehazeXLAlgorithm(QgsProcessingAlgorithm):
+class DehazeXLAlgorithm(EngineAlgorithm):
     """`dehaze:dehazexl`."""
 
     def __init__(self) -> None:
@@ -62,14 +53,6 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
     def displayName(self) -> str:
         """Return the name in the toolbox."""
         return _tr("Dehaze (DehazeXL)")
-
-    def group(self) -> str:
-        """Return the group in the toolbox."""
-        return _tr("Haze removal")
-
-    def groupId(self) -> str:
-        """Return the group's id."""
-        return "hazeremoval"
 
     def tags(self) -> list[str]:
         """Return words that find this algorithm."""
@@ -101,18 +84,6 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
             "Nothing is sent anywhere."
         )
 
-    def helpUrl(self) -> str:
-        """Return the address of the help page that comes with the plugin."""
-        return QUrl.fromLocalFile(str(HELP_PAGE)).toString()
-
-    def icon(self) -> QIcon:
-        """Return the provider's icon."""
-        return self.provider().icon() if self.provider() else super().icon()
-
-    def svgIconPath(self) -> str:
-        """Return the provider's icon file."""
-        return self.provider().svgIconPath() if self.provider() else super().svgIconPath()
-
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
         """Declare parameters and outputs."""
         for parameter in (
@@ -134,59 +105,11 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
             self.addOutput(QgsProcessingOutputNumber(name, _tr(description)))
         self.addOutput(QgsProcessingOutputString("DEVICE_USED", _tr("Device that was used")))
 
-    def canExecute(self) -> tuple[bool, str]:
-        """Return whether the engine is there, and if not, how to get it."""
-        try:
-            find_engine_python()
-        except EngineMissingError as problem:
-            return False, _for_reader(str(problem))
-        return True, ""
-
-    def checkParameterValues(
-        self, parameters: dict[str, Any], context: QgsProcessingContext
-    ) -> tuple[bool, str]:
-        """Return whether the values make sense together, and if not, why."""
-        is_fine, message = super().checkParameterValues(parameters, context)
-        if not is_fine:
-            return is_fine, message
-        complaint = self._complaint(parameters, context)
-        return not complaint, complaint
-
-    def _complaint(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
-        layer = self.parameterAsRasterLayer(parameters, p.INPUT, context)
-        bands = self.parameterAsInts(parameters, p.BANDS, context)
-        if len(bands) not in (0, 1, 3):
-            return _tr(
-                "{count} bands are chosen, expected three (red, green, blue), one, or none."
-            ).format(count=len(bands))
-        if layer and any(not 1 <= band <= layer.bandCount() for band in bands):
-            return _tr("The bands {bands} are chosen, but the raster has {count}.").format(
-                bands=", ".join(map(str, bands)), count=layer.bandCount()
-            )
-        return self._complaint_about_outputs(parameters, context, layer)
-
-    def _complaint_about_outputs(
-        self,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-        layer: QgsRasterLayer | None,
-    ) -> str:
-        # Not parameterAsOutputLayer: that would already promise the layer to the project.
-        outputs = [
-            _real(self.parameterAsFileOutput(parameters, name, context))
-            for name in (p.OUTPUT, p.THICKNESS)
-            if parameters.get(name)
-        ]
-        for output in outputs:
-            if not output.lower().endswith((".tif", ".tiff")):
-                return _tr("The output {path} is no GeoTIFF; let its name end with .tif.").format(
-                    path=output
-                )
-        if layer and _real(layer.source()) in outputs:
-            return _tr("The output would overwrite the hazy raster; choose another file.")
-        if len(set(outputs)) < len(outputs):
-            return _tr("Dehazed raster and haze thickness have the same file; choose two.")
-        return ""
+    def complaint(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
+        """Return why the values make no sense together; empty if they do."""
+        return self.complaint_about_bands(parameters, context) or self.complaint_about_files(
+            parameters, context, (p.OUTPUT, p.THICKNESS)
+        )
 
     def prepareAlgorithm(
         self,
@@ -195,10 +118,7 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
         feedback: QgsProcessingFeedback,
     ) -> bool:
         """Copy what is needed of the layer, in the thread it lives in."""
-        layer = self.parameterAsRasterLayer(parameters, p.INPUT, context)
-        if layer is None:
-            raise QgsProcessingException(self.invalidRasterError(parameters, p.INPUT))
-        self._source = RasterSource.of(layer)
+        self._source = self.source_of(parameters, p.INPUT, context)
         return True
 
     def processAlgorithm(
@@ -209,18 +129,11 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
     ) -> dict[str, Any]:
         """Let the engine do the work; an empty result means cancelled."""
         settings = self._settings(parameters, context)
-        try:
-            report = run_task(find_engine_python(), "run", settings, feedback)
-        except EngineCancelledError:
-            if not settings["destination"].startswith(QgsProcessingUtils.tempFolder()):
-                feedback.pushInfo(
-                    _tr("Cancelled. Running again with the same output file continues from here.")
-                )
+        report = self.ask_engine("run", settings, feedback)
+        if report is None:
             return {}
-        except (EngineFailedError, EngineMissingError) as problem:
-            raise QgsProcessingException(str(problem)) from problem
         self._dress_layers(context, settings)
-        _announce(report, feedback)
+        announce(report, report["device"], feedback)
         return self._results(report, settings)
 
     def _settings(
@@ -231,43 +144,35 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
         if source is None:
             raise QgsProcessingException(self.invalidRasterError(parameters, p.INPUT))
         extent = self.parameterAsExtent(parameters, p.EXTENT, context, source.crs)
-        thickness = self.parameterAsOutputLayer(parameters, p.THICKNESS, context)
-        options = self.parameterAsString(parameters, p.CREATION_OPTIONS, context) or ""
         settings: dict[str, Any] = {
             "source": source.path,
-            "destination": os.path.abspath(
-                self.parameterAsOutputLayer(parameters, p.OUTPUT, context)
-            ),
+            "destination": self.output_path(parameters, p.OUTPUT, context),
             "model": self.parameterAsEnumString(parameters, p.MODEL, context),
             "device": self.parameterAsEnumString(parameters, p.DEVICE, context),
             "strength": self.parameterAsDouble(parameters, p.STRENGTH, context) / 100.0,
             "bands": self.parameterAsInts(parameters, p.BANDS, context) or None,
             "extent": None if extent.isNull() else source.extent_values(extent),
-            "thickness": os.path.abspath(thickness) if thickness else None,
-            "creation_options": [text.strip() for text in options.split("|") if text.strip()],
+            "thickness": self.output_path(parameters, p.THICKNESS, context),
+            "creation_options": self.creation_options(parameters, context),
         }
         for setting, name in (
             ("block_size", p.BLOCK_SIZE),
             ("memory_limit", p.MEMORY_LIMIT),
             ("threads", p.THREADS),
         ):
-            is_given = parameters.get(name) not in (None, "")
-            settings[setting] = self.parameterAsInt(parameters, name, context) if is_given else None
+            number = self.optional_number(parameters, name, context)
+            settings[setting] = None if number is None else int(number)
         return settings
 
     def _dress_layers(self, context: QgsProcessingContext, settings: dict[str, Any]) -> None:
-        """Style layers, and name them after the input: those of a batch must be told apart."""
-        source_name = self._source.name if self._source else ""
-        for setting, template in (
-            ("destination", _tr("{name} dehazed")),
-            ("thickness", _tr("{name} haze thickness")),
-        ):
-            path = settings[setting]
-            if path and context.willLoadLayerOnCompletion(path):
-                details = context.layerToLoadOnCompletionDetails(path)
-                details.name = template.format(name=source_name)
-                if setting == "thickness":
-                    details.setPostProcessor(DEFAULT_STYLE_LOADER)
+        """Style layers, and name them after the input."""
+        name = self._source.name if self._source else ""
+        name_layer(context, settings["destination"], _tr("{name} dehazed").format(name=name))
+        haze = name_layer(
+            context, settings["thickness"], _tr("{name} haze thickness").format(name=name)
+        )
+        if haze is not None:
+            haze.setPostProcessor(DEFAULT_STYLE_LOADER)
 
     def _results(self, report: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         results: dict[str, Any] = {p.OUTPUT: settings["destination"]}
@@ -279,28 +184,6 @@ class DehazeXLAlgorithm(QgsProcessingAlgorithm):
                 results[name] = report[key]
         results["DEVICE_USED"] = report["device"]
         return results
-
-
-def _announce(report: dict[str, Any], feedback: QgsProcessingFeedback) -> None:
-    """Write the run's summary into the log."""
-    feedback.pushInfo(
-        _tr("{width} x {height} pixels in {seconds:.1f} s ({speed:.2f} Mpx/s) on {device}.").format(
-            width=report["width"],
-            height=report["height"],
-            seconds=report["seconds"],
-            speed=report["mpx_per_second"],
-            device=report["device"],
-        )
-    )
-
-
-def _for_reader(text: str) -> str:
-    """Return `text` as the toolbox shows it (HTML), or as it is where there is no window."""
-    return text if iface is None else html.escape(text).replace("\n", "<br>")
-
-
-def _real(path: str) -> str:
-    return os.path.normcase(os.path.realpath(path))
 
 
 def _tr(text: str) -> str:

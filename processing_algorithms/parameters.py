@@ -35,7 +35,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 def hazy_raster() -> QgsProcessingParameterDefinition:
     """Return the raster to be dehazed."""
-    return _with_help(
+    return with_help(
         QgsProcessingParameterRasterLayer(INPUT, _tr("Hazy raster")),
         _tr(
             "A raster file of any size with 8-bit, 16-bit or floating point values. Nodata, masks "
@@ -46,7 +46,7 @@ def hazy_raster() -> QgsProcessingParameterDefinition:
 
 def model_bands() -> QgsProcessingParameterDefinition:
     """Return the choice of the bands that the network looks at."""
-    return _with_help(
+    return with_help(
         QgsProcessingParameterBand(
             BANDS,
             _tr("Red, green and blue band (empty = found automatically)"),
@@ -65,7 +65,7 @@ def model_bands() -> QgsProcessingParameterDefinition:
 
 def extent() -> QgsProcessingParameterDefinition:
     """Return the part of the raster to be dehazed."""
-    return _with_help(
+    return with_help(
         QgsProcessingParameterExtent(EXTENT, _tr("Extent (empty = whole raster)"), optional=True),
         _tr(
             "Dehaze only this part, in any CRS. It grows outwards to whole pixels; the output has "
@@ -76,7 +76,7 @@ def extent() -> QgsProcessingParameterDefinition:
 
 def model(names: tuple[str, ...]) -> QgsProcessingParameterDefinition:
     """Return the choice of one of the models `names`; the first is the default."""
-    return _with_help(
+    return with_help(
         QgsProcessingParameterEnum(
             MODEL,
             _tr("Model"),
@@ -99,7 +99,7 @@ def strength() -> QgsProcessingParameterDefinition:
         maxValue=150.0,
     )
     parameter.setMetadata({"widget_wrapper": {"decimals": 1}})
-    return _with_help(
+    return with_help(
         parameter,
         _tr(
             "Share of the estimated haze that is removed: 0 changes nothing, 100 removes what the "
@@ -110,7 +110,7 @@ def strength() -> QgsProcessingParameterDefinition:
 
 def device() -> QgsProcessingParameterDefinition:
     """Return the choice of the processor."""
-    return _with_help(
+    return with_help(
         QgsProcessingParameterEnum(
             DEVICE,
             _tr("Device"),
@@ -124,7 +124,7 @@ def device() -> QgsProcessingParameterDefinition:
 
 def block_size() -> QgsProcessingParameterDefinition:
     """Return the side of the blocks in pixels."""
-    return _advanced(
+    return advanced(
         QgsProcessingParameterNumber(
             BLOCK_SIZE, _tr("Block size [pixels]"), NUMBER_INTEGER, None, True, 64, 16384
         ),
@@ -137,7 +137,7 @@ def block_size() -> QgsProcessingParameterDefinition:
 
 def memory_limit() -> QgsProcessingParameterDefinition:
     """Return the memory the engine may plan with, in MiB."""
-    return _advanced(
+    return advanced(
         QgsProcessingParameterNumber(
             MEMORY_LIMIT, _tr("Memory limit [MiB]"), NUMBER_INTEGER, None, True, 1024
         ),
@@ -147,7 +147,7 @@ def memory_limit() -> QgsProcessingParameterDefinition:
 
 def threads() -> QgsProcessingParameterDefinition:
     """Return the number of processor threads."""
-    return _advanced(
+    return advanced(
         QgsProcessingParameterNumber(THREADS, _tr("Threads"), NUMBER_INTEGER, None, True, 1, 1024),
         _tr("Processor threads. If empty, all. Does not change the result."),
     )
@@ -155,7 +155,7 @@ def threads() -> QgsProcessingParameterDefinition:
 
 def creation_options() -> QgsProcessingParameterDefinition:
     """Return options for GDAL's driver for cloud-optimised GeoTIFF."""
-    return _advanced(
+    return advanced(
         QgsProcessingParameterString(
             CREATION_OPTIONS, _tr("Creation options"), defaultValue="", optional=True
         ),
@@ -168,7 +168,7 @@ def creation_options() -> QgsProcessingParameterDefinition:
 
 def dehazed_raster() -> QgsProcessingParameterDefinition:
     """Return the destination of the dehazed raster."""
-    return _with_help(
+    return with_help(
         QgsProcessingParameterRasterDestination(OUTPUT, _tr("Dehazed")),
         _tr(
             "Cloud-optimised GeoTIFF with the CRS, geotransform, data type, nodata and bands of "
@@ -179,7 +179,7 @@ def dehazed_raster() -> QgsProcessingParameterDefinition:
 
 def haze_thickness() -> QgsProcessingParameterDefinition:
     """Return the optional destination of the haze thickness."""
-    return _with_help(
+    return with_help(
         QgsProcessingParameterRasterDestination(
             THICKNESS, _tr("Haze thickness"), optional=True, createByDefault=False
         ),
@@ -190,18 +190,20 @@ def haze_thickness() -> QgsProcessingParameterDefinition:
     )
 
 
-def _with_help(
+def with_help(
     parameter: QgsProcessingParameterDefinition, text: str
 ) -> QgsProcessingParameterDefinition:
+    """Return a parameter with its help."""
     parameter.setHelp(text)
     return parameter
 
 
-def _advanced(
+def advanced(
     parameter: QgsProcessingParameterDefinition, text: str
 ) -> QgsProcessingParameterDefinition:
+    """Return a parameter with its help that is shown among the advanced ones."""
     parameter.setFlags(parameter.flags() | FLAG_ADVANCED)
-    return _with_help(parameter, text)
+    return with_help(parameter, text)
 
 
 def _tr(text: str) -> str:

@@ -12,6 +12,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from ..processing_algorithms.compat import geotiff_formats
 from ..processing_algorithms.dehazexl import DehazeXLAlgorithm
+from ..processing_algorithms.synthesizehaze import SynthesizeHazeAlgorithm
 from .settings import add_settings, remove_settings
 
 ICON = Path(__file__).with_name("icons") / "dehaze.svg"
@@ -59,7 +60,8 @@ class DehazeProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""
-        self.addAlgorithm(DehazeXLAlgorithm())
+        for algorithm in (DehazeXLAlgorithm(), SynthesizeHazeAlgorithm()):
+            self.addAlgorithm(algorithm)
 
     def supportsNonFileBasedOutput(self) -> bool:
         """Return False: the engine writes files."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`dehaze models`."""
+"""`dehaze models`, `dehaze models import` and `dehaze models remove`."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,23 +14,65 @@ from rich.table import Table
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("models")(models)
+    """Add the command and its parts to the application."""
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(models)
+    group.command("import")(import_model)
+    group.command("remove")(remove)
+    app.add_typer(group, name="models")
 
 
 def models(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print whole cards as JSON.")] = False,
 ) -> None:
-    """List the models that can be used."""
+    """List the models that can be used; import or remove models of your own."""
+    if context.invoked_subcommand is not None:
+        return
     from dehaze_core.models import list_models
+    from dehaze_core.models.registry import is_shipped
 
     cards = list_models()
     if as_json:
         typer.echo(json.dumps([card.as_dict() for card in cards], indent=2))
         return
-    table = Table("model", "architecture", "parameters", "licence", "sha256", box=SIMPLE_HEAD)
+    table = Table("model", "architecture", "parameters", "licence", "sha256", "", box=SIMPLE_HEAD)
     for card in cards:
         table.add_row(
-            card.name, card.architecture, f"{card.parameters:,}", card.licence, card.sha256[:12]
+            card.name,
+            card.architecture,
+            f"{card.parameters:,}",
+            card.licence,
+            card.sha256[:12],
+            "" if is_shipped(card.name) else "imported",
         )
     Console().print(table)
+
+
+def import_model(
+    file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, .pth or .pt.")],
+    name: Annotated[str, typer.Option(help="Name of the model: lower case, digits and . _ -")],
+    architecture: Annotated[
+        str, typer.Option(help="Kind of network the weights are for.")
+    ] = "dehazexl-lite",
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the weights; that of the card, or unknown.")
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Card that 'dehaze train' wrote together with the weights.")
+    ] = None,
+) -> None:
+    """Check a checkpoint and add it to your models; no code in it is ever run."""
+    from dehaze_core.models.importer import import_model as bring_in
+    from dehaze_core.models.registry import models_folder
+
+    bring_in(file, name, architecture=architecture, licence=licence, origin=card)
+    typer.echo(f"Wrote {models_folder() / name}.safetensors and its card {name}.json")
+
+
+def remove(name: Annotated[str, typer.Argument(help="One of your models.")]) -> None:
+    """Delete a model that you have imported."""
+    from dehaze_core.models.registry import remove_model
+
+    remove_model(name)
+    typer.echo(f"Removed {name}.")

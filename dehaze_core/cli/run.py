@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from dehaze_core.errors import SettingsError
+from dehaze_core.cli.values import numbers, show
 
 if TYPE_CHECKING:
     from dehaze_core.engine import RunSettings
@@ -41,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     source: Source,
-    destination: Annotated[Path, typer.Argument(metavar="OUT", help="GeoTIFF to write.")],
+    destination: Annotated[Path, typer.Argument(metavar="OUT", help=".tif or .zarr to write.")],
     model: ModelName = "dehazexl-lite",
     device: DeviceName = "auto",
     strength: Annotated[float, typer.Option(help="Share of the haze to remove, 0 to 1.5.")] = 1.0,
@@ -56,6 +53,9 @@ def run(
     creation_option: Annotated[
         list[str] | None, typer.Option("--co", help="GDAL creation option KEY=VALUE, repeatable.")
     ] = None,
+    output_format: Annotated[
+        str | None, typer.Option("--format", help="cog, gtiff or zarr; by the suffix if left out.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace existing outputs.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,18 +69,19 @@ def run(
         model=model,
         device=device,
         strength=strength,
-        bands=_numbers(bands, int, "--bands"),
-        extent=_numbers(extent, float, "--extent"),
+        bands=numbers(bands, int, "--bands"),
+        extent=numbers(extent, float, "--extent"),
         block_size=block,
         memory_limit=memory_limit,
         threads=threads,
         thickness=None if thickness is None else str(thickness),
         overwrite=overwrite,
         creation_options=tuple(creation_option or ()),
+        format=output_format,
     )
     with TerminalProgress(quiet=as_json) as progress:
         report = run_engine(settings, progress)
-    _show(report.as_dict(), as_json)
+    show(report.as_dict(), as_json)
 
 
 def plan(
@@ -102,38 +103,16 @@ def plan(
         destination="not written",
         model=model,
         device=device,
-        bands=_numbers(bands, int, "--bands"),
-        extent=_numbers(extent, float, "--extent"),
+        bands=numbers(bands, int, "--bands"),
+        extent=numbers(extent, float, "--extent"),
         block_size=block,
         memory_limit=memory_limit,
         threads=threads,
     )
-    _show(make_plan(settings).as_dict(), as_json)
+    show(make_plan(settings).as_dict(), as_json)
 
 
 def _settings(**values: Any) -> RunSettings:  # noqa: ANN401 - fields of RunSettings
     from dehaze_core.engine import RunSettings
 
     return RunSettings(**values)
-
-
-def _numbers(text: str | None, kind: type, option: str) -> tuple[Any, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(kind(part) for part in text.split(","))
-    except ValueError as error:
-        raise SettingsError(
-            f"{option} is '{text}', expected numbers separated by commas."
-        ) from error
-
-
-def _show(values: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(values, indent=2))
-        return
-    table = Table(show_header=False, box=None)
-    for key, value in values.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(key.replace("_", " "), shown)
-    Console(soft_wrap=True, highlight=False).print(table)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from importlib import import_module
@@ -19,7 +18,7 @@ from rich.table import Table
 from dehaze_core.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    from dehaze_core.metrics.pairs import Group, Pair, PairScore, Picture, Restorer, Summary
+    from dehaze_core.metrics.pairs import Group, Pair, Restorer, Summary
 
 DEFAULT_MODEL = "dehazexl-lite"
 
@@ -48,16 +47,14 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Score restored pictures against clear ones: PSNR, SSIM, CIEDE2000, per haze level."""
-    from dehaze_core.metrics.pairs import Summary, find_pairs
+    from dehaze_core.metrics.pairs import LoadedPair, Summary, find_pairs, write_rows
 
     if method is not None and predictions is not None:
         raise SettingsError("--method and --predictions exclude each other; give one of them.")
     pairs = find_pairs(folder)
     label, restorers = _choose(pairs, model, method, predictions)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
     scores = [
-        _score_and_keep(pair, restore, out)
+        LoadedPair.load(pair).score(restore, None if out is None else out / f"{pair.name}.png")
         for pair, restore in track(
             list(zip(pairs, restorers, strict=True)),
             description=f"Scoring {label}",
@@ -67,7 +64,7 @@ def score(
     ]
     summary = Summary.of(scores)
     if csv_path is not None:
-        _write_csv(csv_path, scores)
+        write_rows(csv_path, [result.as_dict() for result in scores])
     if as_json:
         typer.echo(json.dumps({"method": label, **_finite(summary.as_dict())}, indent=2))
     else:
@@ -95,7 +92,7 @@ def _load_method(entry: str) -> Restorer:
     if not colon:
         raise SettingsError(
             f"--method is {entry!r}; expected module:function.",
-            hint="For example: --method benchmarks.dark_channel:restore.",
+            hint="For example: --method dehaze_core.baselines.dark_channel:restore.",
         )
     try:
         function = getattr(import_module(module_name), function_name)
@@ -115,29 +112,6 @@ def _stored(folder: Path, pair: Pair) -> Restorer:
         raise InputError(f"{folder} is not a folder; expected restored pictures in it.")
     path = find_partner(folder, pair.name)
     return lambda _: load_picture(path)
-
-
-def _score_and_keep(pair: Pair, restore: Restorer, out: Path | None) -> PairScore:
-    from dehaze_core.metrics.pairs import score_pair
-
-    result, restored = score_pair(pair, restore)
-    if out is not None:
-        _save(restored, out / f"{pair.name}.png")
-    return result
-
-
-def _save(picture: Picture, path: Path) -> None:
-    from PIL import Image
-
-    Image.fromarray(picture).save(path)
-
-
-def _write_csv(path: Path, scores: list[PairScore]) -> None:
-    rows = [result.as_dict() for result in scores]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -23,26 +23,31 @@ def train(
     data: Annotated[
         Path, typer.Option(help="Folder of clear RGB images; a MANIFEST.csv may give their sites.")
     ],
-    minutes: Annotated[float, typer.Option(help="Time budget, resumed parts included.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, weights and card.")] = Path(
         "build/train"
     ),
+    recipe: Annotated[
+        str, typer.Option(help="lite-cpu, lite-gpu, lite-smoke, or a TOML file.")
+    ] = "lite-cpu",
+    minutes: Annotated[
+        float | None, typer.Option(help="Time budget instead of the recipe's, resumes included.")
+    ] = None,
     textures: Annotated[
         Path | None, typer.Option(help="Folder of grey images of real haze thickness.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 20,
+    seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's.")] = None,
 ) -> None:
     """Train a model on clear images, with haze made on the fly; goes on where it was stopped."""
-    from dehaze_core.training.loop import TrainRecipe
+    from dehaze_core.training.recipe import load_recipe
     from dehaze_core.training.session import TrainFolders, train_lite
 
     if model not in TRAINABLE:
         raise SettingsError(f"Model '{model}' cannot be trained; known are {', '.join(TRAINABLE)}.")
     card = train_lite(
         TrainFolders(data, textures, out),
-        TrainRecipe(minutes=minutes, seed=seed),
+        load_recipe(recipe, minutes=minutes, seed=seed),
         device,
         threads,
         report=lambda line: typer.echo(line, err=True),

@@ -7,7 +7,6 @@ row of tokens, not on their number.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dehaze_core.engine.result_store import ResultStore
+from dehaze_core.engine.sealed import read_sealed, write_sealed
 from dehaze_core.engine.token_file import TokenFile
 from dehaze_core.grid import BlockGrid, Window
 from dehaze_core.models.dehazexl.context import ContextLayer, Keys, pooling_factor
@@ -150,26 +150,23 @@ class ContextStep:
             checksum = zlib.crc32(values.data, checksum)
         conditions.sync()
         marker = {"crc32": checksum, "votes": votes.tolist(), "trust": trust.tolist()}
-        partial = self.folder / "context.partial"
-        partial.write_text(json.dumps(marker), encoding="utf-8")
-        partial.replace(self._marker)
+        write_sealed(self._marker, marker)
         return SceneContext(conditions, _scene_haze(votes, trust))
 
     def _load_finished(self) -> SceneContext | None:
         """Return the conditions of an earlier run if they are complete and undamaged."""
-        try:
-            marker = json.loads(self._marker.read_text(encoding="utf-8"))
-            votes = torch.tensor(marker["votes"], dtype=torch.float64)
-            trust = torch.tensor(marker["trust"], dtype=torch.float64)
-        except (OSError, ValueError, KeyError):
+        marker = read_sealed(self._marker)
+        if marker is None:
             return None
+        votes = torch.tensor(marker["votes"], dtype=torch.float64)
+        trust = torch.tensor(marker["trust"], dtype=torch.float64)
         conditions = self._open_conditions()
         checksum = 0
         step = self.grid.size // self.grid.cell
         for row in range(0, self.rows, step):
             stored = conditions.read_rows(row, min(row + step, self.rows))
             checksum = zlib.crc32(stored.data, checksum)
-        if checksum != marker.get("crc32"):
+        if checksum != marker["crc32"]:
             conditions.close()
             return None
         return SceneContext(conditions, _scene_haze(votes, trust))

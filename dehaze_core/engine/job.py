@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dehaze_core.engine.device import Device
+from dehaze_core.engine.compute import Compute
 from dehaze_core.grid import Block, BlockGrid, Window
 from dehaze_core.grid.blocks import mirrored
-from dehaze_core.models.dehazexl.lite import FILL, DehazeXLLite
+from dehaze_core.models.dehazexl.lite import FILL
 from dehaze_core.scene import Radiometry, Scene
 
 Pixels = NDArray[np.generic]
@@ -28,8 +28,7 @@ class Job:
         scene: The source, already cropped to the extent.
         model_bands: 0-based bands that stand for red, green and blue, or one band for all three.
         radiometry: Stored values to linear light and back.
-        network: The model, on `device`.
-        device: Where it runs.
+        compute: The model and where it runs.
         grid: Blocks and halos.
         strength: Share of the haze to remove.
     """
@@ -37,8 +36,7 @@ class Job:
     scene: Scene
     model_bands: tuple[int, ...]
     radiometry: Radiometry
-    network: DehazeXLLite
-    device: Device
+    compute: Compute
     grid: BlockGrid
     strength: float
 
@@ -71,8 +69,9 @@ class Job:
             pixels: (3, H, W) or (1, H, W) stored values of the model bands.
             valid: (H, W).
         """
-        mask = torch.from_numpy(valid).to(self.device.torch)
-        stored = torch.from_numpy(pixels).to(self.device.torch)
+        device = self.compute.device.torch
+        mask = torch.from_numpy(valid).to(device)
+        stored = torch.from_numpy(pixels).to(device)
         display = self.radiometry.display(stored)
         display = torch.where(mask, display, FILL).clamp_(0.0, 1.0)
         return display.expand(3, -1, -1)[None], mask.float()[None, None]

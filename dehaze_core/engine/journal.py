@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from dehaze_core.engine.disk import write_all, write_failure
+from dehaze_core.engine.sealed import seal, unseal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +28,26 @@ class BlockRecord:
 
 
 class Journal:
-    """Append-only file of block records; a line that was cut off by a crash counts as not written.
+    """Append-only file of block records; a torn or damaged line counts as not written.
 
     Args:
-        path: File of JSON lines, created where it is missing.
+        path: File of sealed JSON lines, created where it is missing.
+
+    Raises:
+        OutputError: The file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
-        self._records = {record.index: record for record in _read(path)}
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        self._records = {record.index: record for record in read_journal(path)}
+        try:
+            # Unbuffered: after a failed write nothing may wait for another try on closing.
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise write_failure(path, 0, error) from error
         if path.stat().st_size:
             # A torn last line must not swallow the next one.
-            self._file.write("\n")
+            self._append("\n")
 
     def __contains__(self, index: object) -> bool:
         """Tell whether a block is recorded."""
@@ -48,24 +58,33 @@ class Journal:
         return iter(self._records.values())
 
     def add(self, record: BlockRecord) -> None:
-        """Record a block whose results are stored."""
+        """Record a block whose results are stored.
+
+        Raises:
+            OutputError: The disk is full or cannot be written.
+        """
+        self._append(seal(asdict(record)) + "\n")
         self._records[record.index] = record
-        self._file.write(json.dumps(asdict(record)) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
+    def _append(self, text: str) -> None:
+        try:
+            write_all(self._file, text.encode())
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise write_failure(self._path, len(text), error) from error
 
-def _read(path: Path) -> Iterator[BlockRecord]:
+
+def read_journal(path: Path) -> Iterator[BlockRecord]:
+    """Yield the undamaged records of a journal, none where there is no such file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, UnicodeDecodeError):
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
         return
     for line in lines:
-        try:
-            yield BlockRecord(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
+        record = unseal(line)
+        if record is not None and record.keys() == BlockRecord.__dataclass_fields__.keys():
+            yield BlockRecord(**record)

@@ -16,11 +16,11 @@ from dehaze_core.engine.job import Job, Mask, Pixels
 from dehaze_core.engine.journal import BlockRecord, Journal
 from dehaze_core.engine.pipeline import run_blocks
 from dehaze_core.engine.result_store import ResultStore
-from dehaze_core.grid import Block, Window
+from dehaze_core.grid import Block, BlockGrid, Window
 from dehaze_core.haze.bands import BandHaze, band_haze
 from dehaze_core.haze.layers import correct, full_resolution
 from dehaze_core.models.dehazexl.lite import HAZE_PX, HazeMaps, SceneHaze
-from dehaze_core.scene.radiometry import quantise
+from dehaze_core.scene.quantise import quantise
 
 STRIP_PX = 128
 """Rows brought to full resolution at a time: small enough for the processor's cache."""
@@ -38,22 +38,42 @@ def encode_blocks(job: Job, tokens: ResultStore) -> Iterator[Block]:
         return job.read(block.outer, job.model_bands)
 
     def compute(block: Block, loaded: tuple[Pixels, Mask]) -> NDArray[np.float32]:
-        pixels, valid = loaded
-        window = job.grid.cells(block.inset)
-        out = np.zeros((job.network.config.widths[-1] + 1, window.height, window.width), np.float32)
-        out[-1] = job.token_weight(block, valid)
-        if out[-1].any():
-            with torch.inference_mode(), job.device.autocast_context():
-                encoded = job.network.tokens(job.network.skips(*job.network_input(pixels, valid)))
-            core = encoded[0][window.slices].permute(2, 0, 1)
-            out[:-1] = core.float().cpu().numpy()
-        return out
+        return _encode(job, block, *loaded)
 
     def store(block: Block, values: NDArray[np.float32]) -> None:
         tokens.write(job.grid.cells(block.core), values)
 
     missing = (b for b in job.grid if not tokens.is_complete(job.grid.cells(b.core)))
     yield from run_blocks(missing, load, compute, store)
+
+
+def _encode(job: Job, block: Block, pixels: Pixels, valid: Mask) -> NDArray[np.float32]:
+    """Return tokens and, last, weights of a block's core, (C + 1, h/32, w/32)."""
+    cells, compute = job.grid.cells(block.core), job.compute
+    width = compute.network.config.widths[-1]
+    out = np.zeros((width + 1, cells.height, cells.width), np.float32)
+    out[-1] = job.token_weight(block, valid)
+
+    def encode(piece: Block) -> None:
+        seen = piece.outer.within(block.outer).slices
+        rgb, mask = job.network_input(pixels[(slice(None), *seen)], valid[seen])
+        encoded = compute.finite(
+            lambda: compute.network.tokens(rgb, compute.network.skips(rgb, mask)), _all_finite
+        )
+        core = encoded[0][job.grid.cells(piece.inset).slices].permute(2, 0, 1)
+        target = (slice(None), *job.grid.cells(piece.core.within(block.core)).slices)
+        out[:-1][target] = core.float().cpu().numpy()
+
+    if out[-1].any():
+        with torch.inference_mode():
+            compute.by_pieces(job.grid, block, encode)
+        # One token that is not a number would spoil the context of the whole raster.
+        out[:, ~np.isfinite(out).all(axis=0)] = 0.0
+    return out
+
+
+def _all_finite(values: Tensor) -> bool:
+    return bool(values.isfinite().all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +92,34 @@ class Restored:
     record: BlockRecord
 
 
+@dataclass(frozen=True, slots=True)
+class Hazy:
+    """What pass B is given of a block's outer window.
+
+    Attributes:
+        pixels: (B, h, w) stored values of all bands.
+        valid: (h, w).
+        conditions: (h/32, w/32, C + LOCAL) of its tokens.
+        scene: Haze of the whole scene.
+    """
+
+    pixels: Pixels
+    valid: Mask
+    conditions: NDArray[np.float32]
+    scene: SceneHaze
+
+    def cut(self, window: Window, grid: BlockGrid) -> Hazy:
+        """Return a part of it: `window` is relative to this one and made of whole cells."""
+        pixels, valid = self.pixels[(slice(None), *window.slices)], self.valid[window.slices]
+        return Hazy(pixels, valid, self.conditions[grid.cells(window).slices], self.scene)
+
+
 class Restorer:
     """Pass B: clear pixels block by block.
+
+    Attributes:
+        has_gaps: Whether the network gave no finite estimate somewhere; these pixels stay as they
+            were.
 
     Args:
         job: The run.
@@ -95,6 +141,7 @@ class Restorer:
         self.thickness = thickness
         self.journal = journal
         self.all_bands = tuple(range(job.scene.frame.count))
+        self.has_gaps = False
 
     def missing(self) -> list[Block]:
         """Return the blocks that are not finished, or whose results are damaged."""
@@ -121,56 +168,42 @@ class Restorer:
     def _written(self, block: Block) -> Window:
         return block.core.clipped(self.job.grid.height, self.job.grid.width)
 
-    def _load(self, block: Block) -> tuple[Pixels, Mask, NDArray[np.float32] | None]:
+    def _load(self, block: Block) -> tuple[Pixels, Mask, Hazy | None]:
         pixels, valid = self.job.read(block.outer, self.all_bands)
-        conditions = None
-        if self.context is not None and valid.any():
-            conditions = self.context.conditions.read(self.job.grid.cells(block.outer))
-        return pixels, valid, conditions
+        if self.context is None or not valid.any():
+            return pixels, valid, None
+        conditions = self.context.conditions.read(self.job.grid.cells(block.outer))
+        return pixels, valid, Hazy(pixels, valid, conditions, self.context.scene)
 
-    def _compute(
-        self, block: Block, loaded: tuple[Pixels, Mask, NDArray[np.float32] | None]
-    ) -> Restored:
-        pixels, valid, conditions = loaded
+    def _compute(self, block: Block, loaded: tuple[Pixels, Mask, Hazy | None]) -> Restored:
+        pixels, valid, hazy = loaded
         window = self._written(block)
-        core = (slice(None), *window.shifted(-block.outer.row, -block.outer.col).slices)
-        out = pixels[core].copy()
+        core = window.within(block.outer).slices
+        out = pixels[(slice(None), *core)].copy()
         thickness = None
         if self.thickness is not None:
             thickness = np.full((1, window.height, window.width), np.nan, np.float32)
-        if conditions is None or self.context is None or not valid[core[1:]].any():
+        count = int(np.count_nonzero(valid[core]))
+        if hazy is None or count == 0:
             return Restored(out, thickness, BlockRecord(block.index, 0, 0.0))
-        with torch.inference_mode():
-            maps, rgb, scene = self._estimate(pixels, valid, conditions, self.context.scene)
-            total = self._restore(block, pixels, valid, (maps, rgb, scene), out, thickness)
-        count = int(np.count_nonzero(valid[core[1:]]))
-        return Restored(out, thickness, BlockRecord(block.index, count, total))
 
-    def _estimate(
-        self, pixels: Pixels, valid: Mask, conditions: NDArray[np.float32], scene: SceneHaze
-    ) -> tuple[HazeMaps, Tensor, SceneHaze]:
-        job = self.job
-        device = job.device.torch
-        scene = scene.to(device)
-        rgb, mask = job.network_input(pixels[list(job.model_bands)], valid)
-        with job.device.autocast_context():
-            given = torch.from_numpy(conditions)[None].to(device)
-            maps = job.network.decode(job.network.skips(rgb, mask), given, scene)
-        return maps, rgb, scene
+        def restore(piece: Block) -> float:
+            part = hazy.cut(piece.outer.within(block.outer), self.job.grid)
+            target = (slice(None), *self._written(piece).within(block.core).slices)
+            layer = None if thickness is None else thickness[target]
+            return self._restore(piece, part, out[target], layer)
+
+        with torch.inference_mode():
+            totals = self.job.compute.by_pieces(self.job.grid, block, restore)
+        return Restored(out, thickness, BlockRecord(block.index, count, sum(totals)))
 
     def _restore(
-        self,
-        block: Block,
-        pixels: Pixels,
-        valid: Mask,
-        estimate: tuple[HazeMaps, Tensor, SceneHaze],
-        out: Pixels,
-        thickness: NDArray[np.float32] | None,
+        self, piece: Block, hazy: Hazy, out: Pixels, thickness: NDArray[np.float32] | None
     ) -> float:
         """Fill `out` and `thickness` in strips; return the summed thickness of valid pixels."""
-        maps, rgb, scene = estimate
-        window = self._written(block)
-        left, top = block.inset.col, block.inset.row
+        maps, rgb, scene = self._estimate(hazy)
+        window = self._written(piece)
+        left, top = piece.inset.col, piece.inset.row
         columns = slice(left, left + window.width)
         frame = self.job.scene.frame
         bands = band_haze(self.job.model_bands, frame.color_interp, float(scene.alpha))
@@ -179,10 +212,10 @@ class Restorer:
             height = min(STRIP_PX, window.height - start)
             rows = slice(top + start, top + start + height)
             target = slice(start, start + height)
-            mask = valid[rows, columns]
+            mask = hazy.valid[rows, columns]
             tau, airlight = _strip_haze(maps, rgb, rows, columns)
             for band in bands:
-                stored = pixels[band.index, rows, columns]
+                stored = hazy.pixels[band.index, rows, columns]
                 clear = self._clear(stored, tau, airlight, band)
                 values = quantise(clear, frame.dtype, frame.nodata[band.index])
                 np.copyto(out[band.index, target], values, where=mask)
@@ -192,13 +225,32 @@ class Restorer:
                 np.copyto(thickness[0, target], layer, where=mask)
         return total
 
+    def _estimate(self, hazy: Hazy) -> tuple[HazeMaps, Tensor, SceneHaze]:
+        job, compute = self.job, self.job.compute
+        device = compute.device.torch
+        scene = hazy.scene.to(device)
+        rgb, mask = job.network_input(hazy.pixels[list(job.model_bands)], hazy.valid)
+        given = torch.from_numpy(hazy.conditions)[None].to(device)
+        maps = compute.finite(
+            lambda: compute.network.decode(compute.network.skips(rgb, mask), given, scene),
+            HazeMaps.is_finite,
+        )
+        if not maps.is_finite():
+            maps = maps.without_gaps()
+            self.has_gaps = True
+        return maps, rgb, scene
+
     def _clear(self, stored: Pixels, tau: Tensor, airlight: Tensor, band: BandHaze) -> Tensor:
         """Return stored values (h, w) of one band without haze, float32, not rounded."""
         radiometry = self.job.radiometry
         hazy = radiometry.to_linear(torch.from_numpy(stored).to(tau.device))
         clear = correct(hazy, tau, airlight[band.airlight_band], band.ratio, self.job.strength)
         # Haze only adds light: what would fall below zero is noise or a misjudged airlight.
-        return radiometry.from_linear(torch.maximum(clear, hazy.clamp_max(0.0)))
+        values = radiometry.from_linear(torch.maximum(clear, hazy.clamp_max(0.0)))
+        if stored.dtype.kind != "f":
+            return values
+        # Floats near the end of their range overflow on the way: they stay what they are.
+        return torch.where(values.isfinite(), values, torch.from_numpy(stored).to(values))
 
     def _store(self, block: Block, restored: Restored) -> None:
         window = self._written(block)

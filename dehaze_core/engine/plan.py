@@ -4,37 +4,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-import psutil
 import torch
 
-from dehaze_core.engine.device import Device
+from dehaze_core.engine.device import Device, choose_device, use_threads
+from dehaze_core.engine.forecast import (
+    device_memory_to_use_mib,
+    device_mib,
+    disk_mib,
+    memory_mib,
+    memory_to_use_mib,
+)
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.errors import ResourceError, SettingsError
 from dehaze_core.grid import BlockGrid
-from dehaze_core.models import Model
+from dehaze_core.models import Model, load_model
 from dehaze_core.models.dehazexl.context import pooling_factor
 from dehaze_core.models.dehazexl.lite import TOKEN_PX
-from dehaze_core.scene import Frame
+from dehaze_core.scene import Frame, Scene, open_scene
 
 BLOCK_SIZES = (4096, 3072, 2048, 1536, 1024, 768, 512, 256)
-
-DEFAULT_MEMORY_MIB = 1800
-"""Memory a run takes at most unless told otherwise; larger blocks gain little."""
-
-PROCESS_MIB = 730
-"""Python, PyTorch, GDAL with its cache, context and the final file; see `NETWORK_BYTES_PER_PX`."""
-
-NETWORK_BYTES_PER_PX = 295
-"""Peak of pass B for each pixel of a block with halo, memory that is free but kept included.
-
-Both numbers are fitted to the peaks that `python -m benchmarks.speed file --block N` prints.
-"""
-
-MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +47,9 @@ class Plan:
         context: `exact` attention, or `bounded` with keys averaged over k x k tokens.
         context_cell: k.
         memory_mib: Peak memory forecast.
-        disk_mib: Free disk needed beside the output, while running.
+        device_mib: Peak memory on a CUDA device; 0 on the CPU.
+        disk_mib: Disk needed beside the output, while running.
+        disk_stages_mib: The same at the end of every stage.
         seconds: Time forecast; None if it was not measured.
     """
 
@@ -74,7 +67,9 @@ class Plan:
     context: str
     context_cell: int
     memory_mib: int
+    device_mib: int
     disk_mib: int
+    disk_stages_mib: dict[str, int]
     seconds: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -113,6 +108,21 @@ def choose_model_bands(frame: Frame, bands: tuple[int, ...] | None) -> tuple[int
     return tuple(band - 1 for band in bands)
 
 
+def make_plan(settings: RunSettings) -> Plan:
+    """Return what a run with these settings would do, with a time measured on this machine.
+
+    Raises:
+        DehazeError: The run would be refused.
+    """
+    use_threads(settings.threads)
+    device = choose_device(settings.device)
+    model = load_model(settings.model)
+    with open_scene(settings.source) as scene:
+        plan = draw_plan(cropped(scene, settings).frame, model, device, settings)
+    network = model.network.to(device.torch)
+    return replace(plan, seconds=measured_seconds(plan, replace(model, network=network), device))
+
+
 def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings) -> Plan:
     """Choose a block size that fits into memory and forecast the rest.
 
@@ -120,8 +130,9 @@ def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings)
         ResourceError: Not even the smallest block fits (MEMORY).
     """
     halo = halo_of(model)
-    size = _block_size(frame, halo, settings)
+    size = _block_size(frame, halo, device, settings)
     grid = BlockGrid(frame.height, frame.width, size, halo, TOKEN_PX)
+    stages = disk_mib(frame, grid, model, settings)
     factor = pooling_factor(grid.cell_rows, grid.cell_cols, model.network.config.context_budget)
     return Plan(
         width=frame.width,
@@ -137,8 +148,10 @@ def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings)
         tokens=grid.cell_rows * grid.cell_cols,
         context="exact" if factor == 1 else "bounded",
         context_cell=factor,
-        memory_mib=_memory_mib(frame, size, halo),
-        disk_mib=_disk_mib(frame, grid, model, settings),
+        memory_mib=memory_mib(frame, size, halo),
+        device_mib=device_mib(frame, size, halo) if device.torch.type == "cuda" else 0,
+        disk_mib=max(stages.values()),
+        disk_stages_mib=stages,
     )
 
 
@@ -154,50 +167,41 @@ def measured_seconds(plan: Plan, model: Model, device: Device) -> float:
     with torch.inference_mode():
         model.network.skips(rgb, mask)
         start = time.perf_counter()
-        model.network.tokens(model.network.skips(rgb, mask))
+        model.network.tokens(rgb, model.network.skips(rgb, mask))
         encode = (time.perf_counter() - start) / side**2
     outer = (1 + 2 * plan.halo / plan.block_size) ** 2
     io = 1.5e-7
     return plan.width * plan.height * (3.0 * encode * outer + io)
 
 
-def _block_size(frame: Frame, halo: int, settings: RunSettings) -> int:
-    limit = settings.memory_limit or default_memory_mib()
-    if settings.block_size is not None:
-        return max(settings.block_size // TOKEN_PX, 1) * TOKEN_PX
+def _block_size(frame: Frame, halo: int, device: Device, settings: RunSettings) -> int:
+    limit = memory_to_use_mib(settings)
+    device_limit = device_memory_to_use_mib(device.torch)
+
+    def fits(size: int) -> bool:
+        on_device = device_limit is None or device_mib(frame, size, halo) <= device_limit
+        return on_device and memory_mib(frame, size, halo) <= limit
+
     longest = -(-max(frame.width, frame.height) // TOKEN_PX) * TOKEN_PX
-    for size in BLOCK_SIZES:
-        # A block larger than the raster gains nothing: try the raster itself, then smaller ones.
-        candidate = min(size, longest)
-        if _memory_mib(frame, candidate, halo) <= limit:
-            return candidate
+    # A block larger than the raster gains nothing: try the raster itself, then smaller ones.
+    candidates = [min(size, longest) for size in BLOCK_SIZES]
+    if settings.block_size is not None:
+        candidates = [max(settings.block_size // TOKEN_PX, 1) * TOKEN_PX]
+    for size in candidates:
+        if fits(size):
+            return size
+    size = candidates[-1]
+    there = "" if device_limit is None else f" and {device_limit} MiB on the device"
     raise ResourceError(
-        f"The smallest block of {BLOCK_SIZES[-1]} px of {frame.count} bands {frame.dtype} needs "
-        f"{_memory_mib(frame, BLOCK_SIZES[-1], halo)} MiB; {limit} MiB may be used.",
-        hint="Raise the memory limit, or close other programs.",
+        f"Blocks of {size} px of {frame.count} bands {frame.dtype} need "
+        f"{memory_mib(frame, size, halo)} MiB of memory; {limit} MiB may be used{there}.",
+        hint="Raise the memory limit, choose smaller blocks, or close other programs.",
         code="MEMORY",
     )
 
 
-def default_memory_mib() -> int:
-    """Return the memory a run may take if the user says nothing, in MiB."""
-    return int(min(DEFAULT_MEMORY_MIB, 0.6 * psutil.virtual_memory().available / MIB))
-
-
-def _memory_mib(frame: Frame, size: int, halo: int) -> int:
-    outer_px = min(size + 2 * halo, frame.height + TOKEN_PX) * min(
-        size + 2 * halo, frame.width + TOKEN_PX
-    )
-    # A block being read, one in work with its result, one being written.
-    stored = 4 * frame.count * np.dtype(frame.dtype).itemsize
-    return PROCESS_MIB + int(outer_px * (NETWORK_BYTES_PER_PX + stored) / MIB)
-
-
-def _disk_mib(frame: Frame, grid: BlockGrid, model: Model, settings: RunSettings) -> int:
-    pixels = frame.width * frame.height
-    raster = pixels * frame.count * np.dtype(frame.dtype).itemsize
-    if settings.thickness is not None:
-        raster += pixels * 4
-    tokens = grid.cell_rows * grid.cell_cols * (model.network.config.widths[-1] + 3) * 4
-    # Result store, uncompressed copy for GDAL, and the final file with its overviews.
-    return int((raster * 3.4 + 3 * tokens) / MIB) + 1
+def cropped(scene: Scene, settings: RunSettings) -> Scene:
+    """Return the part of the scene that the settings ask for."""
+    if settings.extent is None:
+        return scene
+    return scene.crop(scene.window_of_extent(settings.extent))

@@ -2,16 +2,15 @@
 """The results of a run, block by block on disk: at the same time its journal.
 
 A zarr v3 array whose chunks carry a CRC-32C. A chunk counts as done when it is there and its
-checksum fits, so a run that was killed at any moment goes on from what is really on the disk.
-Nothing else is recorded; there is no list of finished blocks that could disagree with the pixels.
+checksum fits, so a run that was killed at any moment goes on from what is really on the disk. No
+list of finished blocks can overrule that; the one beside the store adds sums for the report.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
 from dehaze_core.engine.disk import write_failure
+from dehaze_core.engine.sealed import read_sealed, write_sealed
 from dehaze_core.errors import EngineError, OutputError
 from dehaze_core.grid.window import Window
 
@@ -76,15 +76,16 @@ class ResultStore:
             settings_hash: Hash of everything that has influence on the pixels.
 
         Raises:
-            OutputError: The folder cannot be written, or holds something else.
+            OutputError: The folder cannot be written.
         """
         reason = None
         try:
             if folder.exists() and any(folder.iterdir()):
                 reason = _why_unusable(folder, shape, dtype, chunk, settings_hash)
                 if reason is None:
+                    _remove_torn(folder)
                     return cls(folder, zarr.open_array(folder, mode="r+"), None)
-                _clear(folder)
+                shutil.rmtree(folder)
             return cls(folder, _create(folder, shape, dtype, chunk, settings_hash), reason)
         except OSError as error:
             if isinstance(error, OutputError):
@@ -109,48 +110,58 @@ class ResultStore:
         try:
             self._array[(slice(None), *window.slices)] = array
         except OSError as error:
-            raise write_failure(self.folder, array.nbytes, error) from error
+            raise write_failure(self.folder, array.nbytes, error, window) from error
 
     def read(self, window: Window) -> npt.NDArray[Any]:
-        """Return all bands (B, h, w) of any window; pixels never written are 0.
+        """Return all bands (B, h, w) of any window.
 
         Raises:
-            EngineError: A chunk is damaged (STORE_DAMAGED).
+            EngineError: A chunk is damaged or missing (STORE_DAMAGED).
         """
+        # zarr takes a missing chunk for zeros, and black is what it would become in the output.
+        for path in self._chunks(window):
+            if not path.exists():
+                raise self._damage(window, f"{path.relative_to(self.folder)} is missing")
         try:
             return np.asarray(self._array[(slice(None), *window.slices)])
         except (OSError, ValueError, RuntimeError) as error:
-            raise EngineError(
-                f"An intermediate result in {self.folder} is damaged: {error}",
-                hint="Run again: the damaged part is then computed anew.",
-                code="STORE_DAMAGED",
-            ) from error
+            raise self._damage(window, str(error)) from error
 
     def is_complete(self, window: Window) -> bool:
         """Tell whether every chunk of the window is there and undamaged; never raises on damage."""
         self._check(window)
-        size = self.chunk
-        return all(
-            self._is_sound(row, col)
-            for row in range(window.row // size, -(-window.row_stop // size))
-            for col in range(window.col // size, -(-window.col_stop // size))
-        )
+        return all(self._is_sound(path) for path in self._chunks(window))
 
     def delete(self) -> None:
         """Remove the store from the disk."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _is_sound(self, row: int, col: int) -> bool:
+    def _chunks(self, window: Window) -> Iterator[Path]:
+        """Yield the files of the chunks that a window touches."""
+        size = self.chunk
+        for row in range(window.row // size, -(-window.row_stop // size)):
+            for col in range(window.col // size, -(-window.col_stop // size)):
+                yield self.folder / "c" / "0" / str(row) / str(col)
+
+    def _is_sound(self, path: Path) -> bool:
         bands = self.shape[0]
         expected = bands * self.chunk * self.chunk * np.dtype(self.dtype).itemsize + _CRC_BYTES
         try:
-            stored = (self.folder / "c" / "0" / str(row) / str(col)).read_bytes()
+            stored = path.read_bytes()
         except OSError:
             return False
         if len(stored) != expected:
             return False
         crc: int = google_crc32c.value(stored[:-_CRC_BYTES])
         return crc == int.from_bytes(stored[-_CRC_BYTES:], "little")
+
+    def _damage(self, window: Window, reason: str) -> EngineError:
+        return EngineError(
+            f"The intermediate result in {self.folder} is damaged in rows {window.row} to "
+            f"{window.row_stop - 1}, columns {window.col} to {window.col_stop - 1}: {reason}",
+            hint="Run again: the damaged part is then computed anew.",
+            code="STORE_DAMAGED",
+        )
 
     def _check(self, window: Window) -> None:
         _, height, width = self.shape
@@ -186,9 +197,7 @@ def _create(
         "settings_hash": settings_hash,
         "metadata_sha256": _sha256(folder / _METADATA),
     }
-    temporary = folder / f"{_JOURNAL}.partial"
-    temporary.write_text(json.dumps(journal), encoding="utf-8")
-    os.replace(temporary, folder / _JOURNAL)
+    write_sealed(folder / _JOURNAL, journal)
     return array
 
 
@@ -196,16 +205,11 @@ def _why_unusable(
     folder: Path, shape: tuple[int, int, int], dtype: str, chunk: int, settings_hash: str
 ) -> str | None:
     """Return why the store in the folder can't be continued, or None."""
-    if not any((folder / name).exists() for name in (_JOURNAL, _METADATA, f"{_JOURNAL}.partial")):
-        raise OutputError(
-            f"{folder} is not empty and holds no results of an earlier run.",
-            hint="Name a new or empty folder.",
-            code="OUTPUT_FOLDER",
-        )
+    journal = read_sealed(folder / _JOURNAL)
+    if journal is None or journal.get("format") != _FORMAT:
+        return "the records of the earlier run are damaged"
     try:
-        journal = json.loads((folder / _JOURNAL).read_text(encoding="utf-8"))
-        sound = journal["metadata_sha256"] == _sha256(folder / _METADATA)
-        if not sound or journal["format"] != _FORMAT:
+        if journal["metadata_sha256"] != _sha256(folder / _METADATA):
             return "the records of the earlier run are damaged"
         if journal["settings_hash"] != settings_hash:
             return "the earlier run had other settings, another model or another input"
@@ -218,13 +222,10 @@ def _why_unusable(
     return None
 
 
-def _clear(folder: Path) -> None:
-    # The journal goes last: should this be interrupted, the folder is still known to be ours.
-    for entry in sorted(folder.iterdir(), key=lambda path: path.name == _JOURNAL):
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+def _remove_torn(folder: Path) -> None:
+    """Remove what a kill has left of writing chunks; zarr gives each attempt a name of its own."""
+    for path in folder.rglob("*.partial"):
+        path.unlink()
 
 
 def _sha256(path: Path) -> str:

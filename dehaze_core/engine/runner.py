@@ -4,56 +4,45 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import time
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
+import torch
 
 from dehaze_core import __version__
+from dehaze_core.engine.compute import Compute
 from dehaze_core.engine.context import ContextStep, SceneContext
 from dehaze_core.engine.device import Device, choose_device, use_threads
-from dehaze_core.engine.finalise import write_cog
 from dehaze_core.engine.job import Job
 from dehaze_core.engine.journal import Journal
 from dehaze_core.engine.memory import keep_freed_memory, peak_memory_mib, release_freed_memory
+from dehaze_core.engine.outputs import OutputFormat, check_output, output_format, write_output
 from dehaze_core.engine.passes import Restorer, encode_blocks
-from dehaze_core.engine.plan import MIB, Plan, choose_model_bands, draw_plan, measured_seconds
+from dehaze_core.engine.plan import Plan, choose_model_bands, cropped, draw_plan
+from dehaze_core.engine.preflight import check_disk, check_folders, describe
 from dehaze_core.engine.progress import Progress
 from dehaze_core.engine.report import Report
 from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.engine.settings import RunSettings
-from dehaze_core.engine.workspace import Workspace, digest
-from dehaze_core.errors import OutputError, ResourceError
+from dehaze_core.engine.workspace import Workspace, claimed_layers, digest
+from dehaze_core.errors import InputError, ResourceError
 from dehaze_core.grid import BlockGrid, Window
 from dehaze_core.haze.bands import band_haze
 from dehaze_core.models import Model, load_model
 from dehaze_core.models.dehazexl.lite import TOKEN_PX
-from dehaze_core.scene import Radiometry, Scene, open_scene
+from dehaze_core.scene import Frame, Radiometry, Scene, open_scene
 
 ENCODE_UNTIL, CONTEXT_UNTIL, RESTORE_UNTIL = 0.30, 0.36, 0.84
 """Shares of the progress bar."""
 
 THICKNESS_LAYER = "haze optical thickness at 550 nm"
-
-
-def make_plan(settings: RunSettings) -> Plan:
-    """Return what a run with these settings would do, with a time measured on this machine.
-
-    Raises:
-        DehazeError: The run would be refused.
-    """
-    use_threads(settings.threads)
-    device = choose_device(settings.device)
-    model = load_model(settings.model)
-    with open_scene(settings.source) as scene:
-        plan = draw_plan(_crop(scene, settings).frame, model, device, settings)
-    network = model.network.to(device.torch)
-    return replace(plan, seconds=measured_seconds(plan, replace(model, network=network), device))
 
 
 def run(settings: RunSettings, progress: Progress) -> Report:
@@ -71,22 +60,49 @@ def run(settings: RunSettings, progress: Progress) -> Report:
         Facts about the run.
 
     Raises:
-        DehazeError: The run is refused or fails; nothing is left under the outputs' names.
+        DehazeError: The run is refused or fails. Nothing is left under the destination's name; the
+            haze thickness, which is finished before it, may be there already.
     """
+    try:
+        return _run(settings, progress)
+    except MemoryError as error:
+        raise ResourceError(
+            f"Memory ran out: {error}.",
+            hint="Close other programs, or set a lower memory limit.",
+            code="MEMORY",
+        ) from error
+
+
+def _run(settings: RunSettings, progress: Progress) -> Report:
     start = time.monotonic()
+    check_folders(settings)
     keep_freed_memory()
     use_threads(settings.threads)
     device = choose_device(settings.device)
     progress.log(f"Device: {device.description}")
     model = load_model(settings.model)
-    model = replace(model, network=model.network.to(device.torch))
-    with open_scene(settings.source) as scene, _open_workspace(settings) as workspace:
+    with ExitStack() as stack:
+        scene = stack.enter_context(open_scene(settings.source))
+        workspace = stack.enter_context(Workspace(Path(settings.destination)))
+        for layer in settings.outputs[1:]:
+            # Holds nothing, but keeps another run from writing the same file.
+            stack.enter_context(Workspace(Path(layer)))
         runner = _Runner(settings, model, device, scene, workspace, progress)
         runner.prepare()
         runner.restore()
         runner.finalise()
         workspace.delete()
         return runner.report(time.monotonic() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """Where a layer of the result goes, and what it carries."""
+
+    path: Path
+    format: OutputFormat
+    frame: Frame
+    creation_options: tuple[str, ...] = ()
 
 
 class _Runner:
@@ -105,32 +121,37 @@ class _Runner:
         self.model = model
         self.device = device
         self.whole_scene = scene
-        self.scene = _crop(scene, settings)
+        self.scene = cropped(scene, settings)
         # Once, at the start: what the result is made from, even if the file changes meanwhile.
         self.fingerprint = self.scene.fingerprint()
+        self.outputs = self._outputs()
         self.workspace = workspace
+        # Written by the interrupted run that this one goes on with.
+        self._own = claimed_layers(Path(settings.destination))
         self.progress = progress
         self.resumed = 0
+        self.compute = Compute(model.network, device, progress.warning)
 
     def prepare(self) -> None:
         """Decide on blocks, check memory and disk, and open the stores."""
         scene, settings = self.scene, self.settings
         bands = choose_model_bands(scene.frame, settings.bands)
-        self.plan = draw_plan(scene.frame, self.model, self.device, self._with_stored_block_size())
-        self._check_disk()
-        self._say_plan()
+        self.plan = self._draw_plan()
+        check_disk(self.plan, self.workspace.folder, settings)
+        self._check_outputs()
+        self.progress.log(describe(self.plan))
         size, halo = self.plan.block_size, self.plan.halo
         grid = BlockGrid(scene.frame.height, scene.frame.width, size, halo, TOKEN_PX)
-        identity = self._identity()
+        identity = self._identity(self.plan)
         reason = self.workspace.prepare(identity)
         if reason is not None:
             self.progress.warning(reason)
+        self.workspace.claim(settings.outputs[1:])
         self.job = Job(
             scene=scene,
             model_bands=bands,
             radiometry=Radiometry.for_scene(self.whole_scene, bands),
-            network=self.model.network,
-            device=self.device,
+            compute=self.compute,
             grid=grid,
             strength=settings.strength,
         )
@@ -170,30 +191,40 @@ class _Runner:
                 self._advance(
                     CONTEXT_UNTIL, RESTORE_UNTIL, done / len(self.job.grid), "Removing haze"
                 )
+            if restorer.has_gaps:
+                self.progress.warning(
+                    "The network's estimate was not finite in places; pixels there are unchanged."
+                )
 
     def finalise(self) -> None:
-        """Write the output files, each whole or not at all."""
+        """Write the output files, each whole or not at all, the destination last.
+
+        Raises:
+            InputError: The source was changed while it was read (INPUT_CHANGED).
+            OutputError: An output cannot be written, or does not read back as it should.
+        """
+        if self.scene.fingerprint() != self.fingerprint:
+            raise InputError(
+                f"{self.settings.source} was changed during the run.",
+                hint="Run again; the run starts over, since blocks of both states would not fit.",
+                code="INPUT_CHANGED",
+            )
         release_freed_memory()
-        outputs = [(self.results, self.scene.frame, self.settings.destination)]
-        if self.thickness is not None and self.settings.thickness is not None:
-            outputs.append(
-                (self.thickness, self.scene.frame.layer(THICKNESS_LAYER), self.settings.thickness)
-            )
-        for number, (store, frame, path) in enumerate(outputs):
-            share = partial(self._finalise_progress, number, len(outputs))
-            mask_read = self._read_mask if frame.mask == "internal" else None
-            lost = write_cog(
+        stores = [self.results] if self.thickness is None else [self.results, self.thickness]
+        layers = list(zip(stores, self.outputs, strict=True))
+        for number, (store, output) in enumerate(reversed(layers)):
+            write_output(
+                output.format,
                 store.read,
-                frame,
-                mask_read,
-                Path(path),
+                output.frame,
+                self._read_mask if output.frame.mask == "internal" else None,
+                output.path,
                 provenance=self._provenance(),
-                creation_options=self.settings.creation_options,
-                progress=share,
-                work_folder=self._empty_folder("output"),
+                creation_options=output.creation_options,
+                progress=partial(self._finalise_progress, number, len(stores)),
+                work_folder=self._work_folder(output.path),
+                overwrite=self.settings.overwrite or os.path.abspath(output.path) in self._own,
             )
-            for sentence in lost:
-                self.progress.warning(sentence)
         self.progress.update(1.0, "Done")
 
     def report(self, seconds: float) -> Report:
@@ -220,16 +251,20 @@ class _Runner:
             peak_memory_mib=peak_memory_mib(),
         )
 
-    def _with_stored_block_size(self) -> RunSettings:
-        """Prefer the block size of an interrupted run, which may have seen more memory."""
-        stored = self.workspace.read_identity()
-        if self.settings.block_size is None and stored is not None:
-            size = stored.get("block_size")
-            if isinstance(size, int):
-                return replace(self.settings, block_size=size)
-        return self.settings
+    def _draw_plan(self) -> Plan:
+        """Plan the run; with the block size of an interrupted one if it was the same job."""
+        plan = draw_plan(self.scene.frame, self.model, self.device, self.settings)
+        stored = self.workspace.read_identity() or {}
+        others = {k: v for k, v in self._identity(plan).items() if k != "block_size"}
+        size = stored.get("block_size")
+        if self.settings.block_size is None and others.items() <= stored.items():
+            # With less memory than the interrupted run had, it starts over.
+            with suppress(ResourceError):
+                settings = replace(self.settings, block_size=size)
+                return draw_plan(self.scene.frame, self.model, self.device, settings)
+        return plan
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self, plan: Plan) -> dict[str, Any]:
         frame = self.scene.frame
         return {
             "input": self.fingerprint,
@@ -238,26 +273,30 @@ class _Runner:
             ),
             "model": self.model.card.sha256,
             "strength": self.settings.strength,
-            "bands": list(self.plan.model_bands),
+            "bands": list(plan.model_bands),
             "thickness_wanted": self.settings.thickness is not None,
-            "block_size": self.plan.block_size,
+            "block_size": plan.block_size,
             "precision": str(self.device.autocast),
             "version": __version__,
+            "torch": torch.__version__,
         }
 
     def _store(self, name: str, shape: tuple[int, int, int], dtype: str, chunk: int) -> ResultStore:
-        return ResultStore.open(
+        store = ResultStore.open(
             self.workspace.folder / name,
             shape=shape,
             dtype=dtype,
             chunk=chunk,
             settings_hash=self._key,
         )
+        if store.restarted_because is not None:
+            self.progress.warning(f"Stored results are not used: {store.restarted_because}.")
+        return store
 
     def _context(self) -> SceneContext | None:
         """Run pass A and the context step; None where no pixel is valid."""
-        grid, network = self.job.grid, self.job.network
-        width = network.config.widths[-1]
+        grid, compute = self.job.grid, self.compute
+        width = compute.network.config.widths[-1]
         tokens = self._store(
             "tokens",
             (width + 1, grid.cell_rows, grid.cell_cols),
@@ -267,17 +306,47 @@ class _Runner:
         for block in encode_blocks(self.job, tokens):
             self._advance(0.0, ENCODE_UNTIL, (block.index + 1) / len(grid), "Looking at the scene")
         release_freed_memory()
-        step = ContextStep(network, self.device.torch, grid, tokens, self.workspace.folder)
-        return step.run(
-            lambda share: self._advance(ENCODE_UNTIL, CONTEXT_UNTIL, share, "Global context")
-        )
 
-    def _empty_folder(self, name: str) -> Path:
-        """Return a folder of the workspace, without what a killed run may have left in it."""
-        folder = self.workspace.folder / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        return folder
+        def context() -> SceneContext | None:
+            step = ContextStep(
+                compute.network, compute.device.torch, grid, tokens, self.workspace.folder
+            )
+            return step.run(
+                lambda share: self._advance(ENCODE_UNTIL, CONTEXT_UNTIL, share, "Global context")
+            )
+
+        return compute.as_a_whole(context)
+
+    def _outputs(self) -> list[_Output]:
+        settings, frame = self.settings, self.scene.frame
+        path = Path(settings.destination)
+        options = settings.creation_options
+        outputs = [_Output(path, output_format(path, settings.format), frame, options)]
+        if settings.thickness is not None:
+            path = Path(settings.thickness)
+            layer = frame.layer(THICKNESS_LAYER)
+            outputs.append(_Output(path, output_format(path), layer))
+        return outputs
+
+    def _check_outputs(self) -> None:
+        """Find out what the formats cannot hold before any work is done."""
+        for output in self.outputs:
+            lost = check_output(
+                output.format,
+                output.frame,
+                output.path,
+                creation_options=output.creation_options,
+                work_folder=self._work_folder(output.path),
+                inputs=self.whole_scene.files,
+            )
+            for sentence in lost:
+                self.progress.warning(sentence)
+
+    def _work_folder(self, output: Path) -> Path | None:
+        """Return an empty folder for temporary files on the output's disk; None for beside it."""
+        if output.parent.stat().st_dev != self.workspace.folder.stat().st_dev:
+            return None
+        return self.workspace.empty_folder("output")
 
     def _read_mask(self, window: Window) -> np.ndarray[Any, np.dtype[np.bool_]]:
         return self.scene.stored_mask(window)
@@ -287,27 +356,6 @@ class _Runner:
 
     def _finalise_progress(self, number: int, count: int, share: float) -> None:
         self._advance(RESTORE_UNTIL, 1.0, (number + share) / count, "Writing the output")
-
-    def _say_plan(self) -> None:
-        plan = self.plan
-        cell = plan.context_cell
-        context = "exact" if cell == 1 else f"bounded, cells of {cell} tokens"
-        self.progress.log(
-            f"Plan: {plan.width} x {plan.height} px, {plan.bands} bands {plan.dtype}; "
-            f"{plan.blocks} blocks of {plan.block_size} px with a halo of {plan.halo} px; "
-            f"context {context}; about {plan.memory_mib} MiB of memory and {plan.disk_mib} MiB of "
-            "disk."
-        )
-
-    def _check_disk(self) -> None:
-        free = shutil.disk_usage(self.workspace.folder).free // MIB
-        if free < self.plan.disk_mib:
-            raise ResourceError(
-                f"The run needs {self.plan.disk_mib} MiB of disk beside "
-                f"{self.settings.destination}, {free} MiB are free.",
-                hint="Free space, or choose an output on another disk.",
-                code="DISK",
-            )
 
     def _warn_of_left_out_bands(self, context: SceneContext) -> None:
         frame = self.scene.frame
@@ -328,32 +376,9 @@ class _Runner:
         settings = self.settings.as_dict()
         return {
             "DEHAZE_VERSION": __version__,
+            "DEHAZE_LIBRARIES": f"torch {torch.__version__}, GDAL {rasterio.__gdal_version__}",
             "DEHAZE_MODEL": self.model.card.name,
             "DEHAZE_MODEL_SHA256": self.model.card.sha256,
             "DEHAZE_PARAMETERS": json.dumps(settings, sort_keys=True),
             "DEHAZE_SOURCE": self.fingerprint,
         }
-
-
-def _crop(scene: Scene, settings: RunSettings) -> Scene:
-    if settings.extent is None:
-        return scene
-    return scene.crop(scene.window_of_extent(settings.extent))
-
-
-def _open_workspace(settings: RunSettings) -> Workspace:
-    for output in settings.outputs:
-        path = Path(output)
-        if not path.parent.is_dir():
-            raise OutputError(
-                f"The folder {path.parent} of the output does not exist.",
-                hint="Create it, or choose another output.",
-                code="OUTPUT_FOLDER",
-            )
-        if path.exists() and not settings.overwrite:
-            raise OutputError(
-                f"The output {path} exists already.",
-                hint="Choose another name, or allow overwriting.",
-                code="OUTPUT_EXISTS",
-            )
-    return Workspace(Path(settings.destination))

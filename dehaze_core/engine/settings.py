@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from dehaze_core.errors import SettingsError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
+FormatChoice = Literal["cog", "gtiff", "zarr"]
 
 MAX_STRENGTH = 1.5
 MIN_MEMORY_MIB = 1024
@@ -24,7 +25,9 @@ class RunSettings:
 
     Attributes:
         source: Raster to dehaze: a path or anything GDAL opens.
-        destination: GeoTIFF to write.
+        destination: Raster to write.
+        format: `cog`, `gtiff` or `zarr`; None for zarr if the destination ends in .zarr, else a
+            cloud-optimised GeoTIFF.
         model: Name of a model, see `dehaze models`.
         device: `auto` takes a CUDA device where there is one.
         strength: Share of the haze to remove, 0..1.5; 1 is the full correction.
@@ -55,6 +58,7 @@ class RunSettings:
     thickness: str | None = None
     overwrite: bool = True
     creation_options: tuple[str, ...] = ()
+    format: FormatChoice | None = None
 
     def __post_init__(self) -> None:
         """Check every value that can be checked without opening the source."""

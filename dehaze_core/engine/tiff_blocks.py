@@ -41,7 +41,9 @@ def missing_tiles(dataset: Any, file_size: int) -> list[str]:  # noqa: ANN401 - 
     """
     found: list[str] = []
     block_rows, block_cols = dataset.block_shapes[0]
-    for level, factor in enumerate((1, *dataset.overviews(1)), start=-1):
+    # Not the factors that rasterio names: it divides widths, and those of a column do not shrink.
+    factors = [2**step for step in range(len(dataset.overviews(1)) + 1)]
+    for level, factor in enumerate(factors, start=-1):
         rows = _ceil(_ceil(dataset.height, factor), block_rows)
         cols = _ceil(_ceil(dataset.width, factor), block_cols)
         for row in range(rows):

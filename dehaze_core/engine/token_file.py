@@ -16,6 +16,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from dehaze_core.engine.disk import write_all, write_failure
+from dehaze_core.errors import EngineError
 from dehaze_core.grid import Window
 
 Tokens = NDArray[np.float32]
@@ -29,14 +31,23 @@ class TokenFile:
         rows: Rows of tokens.
         cols: Columns of tokens.
         width: Channels of a token.
+
+    Raises:
+        OutputError: The file cannot be made, or later not be written.
+        EngineError: The file cannot be read, or is too short by now (STORE_DAMAGED).
     """
 
     def __init__(self, path: Path, rows: int, cols: int, width: int) -> None:
         self.rows, self.cols, self.width = rows, cols, width
-        path.touch()
-        self._file = path.open("r+b", buffering=0)
-        self._file.truncate(rows * cols * width * 4)
+        self._path = path
         self._lock = threading.Lock()
+        size = rows * cols * width * 4
+        try:
+            path.touch()
+            self._file = path.open("r+b", buffering=0)
+            self._file.truncate(size)
+        except OSError as error:
+            raise write_failure(path, size, error) from error
 
     def read_rows(self, row: int, row_stop: int) -> Tokens:
         """Return full rows (row_stop - row, cols, width)."""
@@ -58,7 +69,10 @@ class TokenFile:
 
     def sync(self) -> None:
         """Wait until everything written is on the disk."""
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise write_failure(self._path, 0, error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -79,17 +93,25 @@ class TokenFile:
 
     def _pread(self, out: Tokens, first_token: int) -> None:
         view = out.data.cast("B")
-        with self._lock:
-            self._file.seek(first_token * self.width * 4)
-            while view:
-                count = self._file.readinto(view)
-                if not count:
-                    raise EOFError("the token file is shorter than it was made")
-                view = view[count:]
+        try:
+            with self._lock:
+                self._file.seek(first_token * self.width * 4)
+                while view:
+                    count = self._file.readinto(view)
+                    if not count:
+                        raise EOFError("it is shorter than it was made")
+                    view = view[count:]
+        except (OSError, EOFError) as error:
+            raise EngineError(
+                f"The intermediate result {self._path} cannot be read: {error}.",
+                hint="Run again: what is damaged is then computed anew.",
+                code="STORE_DAMAGED",
+            ) from error
 
     def _pwrite(self, tokens: Tokens, first_token: int) -> None:
-        view = tokens.data.cast("B")
-        with self._lock:
-            self._file.seek(first_token * self.width * 4)
-            while view:
-                view = view[self._file.write(view) :]
+        try:
+            with self._lock:
+                self._file.seek(first_token * self.width * 4)
+                write_all(self._file, tokens.data.cast("B"))
+        except OSError as error:
+            raise write_failure(self._path, tokens.nbytes, error) from error

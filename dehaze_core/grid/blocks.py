@@ -29,7 +29,7 @@ class Block:
     @property
     def inset(self) -> Window:
         """The core as a window into the outer window."""
-        return self.core.shifted(-self.outer.row, -self.outer.col)
+        return self.core.within(self.outer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,21 @@ class BlockGrid:
         """Yield all blocks row by row."""
         for index in range(len(self)):
             yield self[index]
+
+    def pieces(self, block: Block, side: int | None) -> Iterator[Block]:
+        """Yield pieces of a block with cores of at most `side` px a side, each with its halo.
+
+        The halo of a piece stays within that of its block. None stands for the whole block.
+        """
+        if side is None:
+            yield block
+            return
+        core, whole = block.core, (self.padded_height, self.padded_width)
+        step = max(side // self.cell, 1) * self.cell
+        for row in range(core.row, core.row_stop, step):
+            for col in range(core.col, core.col_stop, step):
+                piece = Window(row, col, step, step).clipped(core.row_stop, core.col_stop)
+                yield Block(block.index, piece, piece.padded(self.halo).clipped(*whole))
 
     def cells(self, window: Window) -> Window:
         """Return a window of whole cells of the padded raster in units of cells."""

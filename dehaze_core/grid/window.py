@@ -49,3 +49,7 @@ class Window:
     def shifted(self, rows: int, cols: int) -> Window:
         """Return the window moved by `rows` and `cols` px."""
         return Window(self.row + rows, self.col + cols, self.height, self.width)
+
+    def within(self, other: Window) -> Window:
+        """Return this window relative to the corner of another one."""
+        return self.shifted(-other.row, -other.col)

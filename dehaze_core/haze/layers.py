@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 from dehaze_core.haze.physics import remove_haze
 
+WHITE = 1.0
+"""Light of display white, and of the bright end of scenes that are not display-encoded."""
+
 
 def full_resolution(
     thickness: Tensor, airlight: Tensor, edge_slope: Tensor, luminance: Tensor
@@ -104,6 +107,8 @@ def correct(
             correction, more over-corrects.
 
     Returns:
-        Linear light, not clipped.
+        Linear light, not clipped. White is never darkened.
     """
-    return remove_haze(hazy, torch.exp(thickness * (ratios * -strength)), airlight)
+    clear = remove_haze(hazy, torch.exp(thickness * (ratios * -strength)), airlight)
+    # White is saturated: it says "at least so bright", and no airlight can be told from it.
+    return torch.where(hazy >= WHITE, torch.maximum(clear, hazy), clear)

@@ -55,6 +55,27 @@ def fractal_noise(y: Array, x: Array, seed: int, octaves: int, persistence: floa
     return standardised
 
 
+def white_noise(rows: NDArray[np.int64], cols: NDArray[np.int64], seed: int) -> Array:
+    """Return normally distributed noise that depends on the pixel and the seed alone.
+
+    The transform of Box and Muller (1958) of the two halves of a hash.
+
+    Args:
+        rows: Pixel rows, any shape; may be negative.
+        cols: Pixel columns, same shape.
+        seed: Any integer; fields of different seeds are independent.
+
+    Returns:
+        Values of mean 0 and standard deviation 1, independent from pixel to pixel.
+    """
+    bits = _hash_bits(rows, cols, seed)
+    # Half a step up: the logarithm of zero must not come up.
+    radius = ((bits >> np.uint64(32)).astype(np.float64) + 0.5) / 2**32
+    turn = (bits & np.uint64(0xFFFFFFFF)).astype(np.float64) / 2**32
+    values: Array = np.sqrt(-2.0 * np.log(radius)) * np.cos(2.0 * np.pi * turn)
+    return values
+
+
 def _fade(t: Array) -> Array:
     return t * t * t * (t * (t * 6.0 - 15.0) + 10.0)
 
@@ -77,7 +98,13 @@ def _corner(
 
 
 def _hash(iy: NDArray[np.int64], ix: NDArray[np.int64], seed: int) -> Array:
-    """Hash lattice points to angles in [0, 2 pi) (splitmix64 finaliser)."""
+    """Hash lattice points to angles in [0, 2 pi)."""
+    bits = _hash_bits(iy, ix, seed)
+    return (bits >> np.uint64(40)).astype(np.float64) * (2.0 * np.pi / 2**24)
+
+
+def _hash_bits(iy: NDArray[np.int64], ix: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """Hash points to 64 bits (splitmix64 finaliser)."""
     with np.errstate(over="ignore"):
         h = iy.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         h ^= ix.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
@@ -85,4 +112,4 @@ def _hash(iy: NDArray[np.int64], ix: NDArray[np.int64], seed: int) -> Array:
         h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         h ^= h >> np.uint64(31)
-    return (h >> np.uint64(40)).astype(np.float64) * (2.0 * np.pi / 2**24)
+    return h

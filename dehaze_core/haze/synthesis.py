@@ -151,7 +151,7 @@ def random_recipe(
         octaves=int(rng.integers(2, 7)),
         clearing=float(rng.uniform(0.2, 0.9)) if rng.random() < 0.2 else 0.0,
         alpha=alpha,
-        airlight=_random_airlight(rng, alpha, bright_end),
+        airlight=random_airlight(rng, alpha, bright_end),
         airlight_variation=float(rng.uniform(0.0, 0.05)) if rng.random() < 0.3 else 0.0,
         noise=(float(rng.uniform(0, 2e-4)), float(rng.uniform(0, 4e-3))) if noisy else (0.0, 0.0),
         seed=int(rng.integers(0, 2**31)),
@@ -159,10 +159,16 @@ def random_recipe(
     )
 
 
-def _random_airlight(
+def random_airlight(
     rng: np.random.Generator, alpha: float, bright_end: Sequence[float]
 ) -> tuple[float, float, float]:
-    """Draw an airlight: neutral for fog, bluish for small particles."""
+    """Draw an airlight: neutral for fog, bluish for small particles.
+
+    Args:
+        rng: Source of randomness.
+        alpha: Angstrom exponent.
+        bright_end: Bright end of the clear scene's red, green and blue, linear light.
+    """
     level = rng.uniform(0.6, 1.0) * (float(np.mean(bright_end)) if rng.random() < 0.5 else 1.0)
     tint = np.array([-1.0, 0.0, 1.0]) * rng.uniform(0.0, 0.08) * min(alpha, 1.5)
     colour = max(level, 0.12) * (1.0 + tint + rng.normal(0.0, 0.02, 3))
@@ -197,14 +203,16 @@ def add_haze(
         step: The smooth fields are computed on every `step`-th pixel and interpolated in between.
 
     Returns:
-        The hazy image before quantisation, and its layers.
+        The hazy image before quantisation, and its layers. Windows of a scene agree with each other
+        except for the sensor noise, which is drawn for the window as a whole; `HazeFields` has
+        noise by pixel.
     """
     _, height, width = clear.shape
     rows = origin[0] + step * np.arange(-1, height // step + 2, dtype=np.float64)
     cols = origin[1] + step * np.arange(-1, width // step + 2, dtype=np.float64)
     grid = np.meshgrid(rows, cols, indexing="ij")
-    thickness = _refine(recipe.thickness_at(*grid), step, height, width)
-    airlight = np.stack([_refine(a, step, height, width) for a in recipe.airlight_at(*grid)])
+    thickness = refine(recipe.thickness_at(*grid), step, height, width)
+    airlight = np.stack([refine(a, step, height, width) for a in recipe.airlight_at(*grid)])
     hazy = np.empty_like(clear)
     for band, wavelength in enumerate(RGB_WAVELENGTHS):
         ratio = (wavelength / REFERENCE_WAVELENGTH) ** -recipe.alpha
@@ -223,8 +231,16 @@ def _sensor_noise(image: Image, recipe: HazeRecipe, origin: tuple[int, int]) -> 
     return noisy
 
 
-def _refine(field: Array, step: int, height: int, width: int) -> Image:
-    """Interpolate a field to all pixels from every `step`-th, one node before the first."""
+def refine(field: Array, step: int, height: int, width: int) -> Image:
+    """Interpolate a field to all pixels from every `step`-th.
+
+    Args:
+        field: (n, m) values on every `step`-th row and column, from one node before the first pixel
+            to at least one behind the last.
+        step: Distance of the nodes in px.
+        height: Rows wanted.
+        width: Columns wanted.
+    """
     coarse = field.astype(np.float32)
     node, weight = np.divmod(np.arange(height), step)
     w = (weight / step).astype(np.float32)[:, None]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far an image is from its reference: PSNR, SSIM, CIEDE2000, RMS change.
+"""How far an image is from its reference: PSNR, SSIM, CIEDE2000, spectral angle, RMS change.
 
 Images are `(bands, rows, columns)` arrays of one shape. `valid`, a boolean `(rows, columns)` array,
 limits every number to valid pixels: equal nodata on both sides is no agreement, and unequal nodata
@@ -26,7 +26,8 @@ Image = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 SSIM_SIGMA = 1.5
-SSIM_RADIUS = 5  # of the 11 x 11 window
+SSIM_RADIUS = 5
+SSIM_SIDE = 2 * SSIM_RADIUS + 1
 
 # The metrics need up to twenty float64 planes; in strips a large scene costs what a chip does.
 _STRIP_ROWS = 256
@@ -139,6 +140,45 @@ def ciede2000(image: Image, reference: Image, *, valid: Mask | None = None) -> f
     return total / pixels if pixels else math.nan
 
 
+def spectral_angle(image: Image, reference: Image, *, valid: Mask | None = None) -> float:
+    """Return the mean angle between the band vectors of two images, in degrees (Kruse et al. 1993).
+
+    The angle sees the colour and not the brightness: it is 0 where one pixel is a multiple of the
+    other. A zero vector has no direction, so pixels that are zero in either image are left out; NaN
+    when none is left.
+
+    Args:
+        image: `(bands, rows, columns)`, any real dtype, zero where there is no light.
+        reference: The same shape and unit.
+        valid: `(rows, columns)`; pixels that count.
+    """
+    _check_pair(image, reference, valid)
+    total, pixels = 0.0, 0
+    for rows in _strips(image.shape[1]):
+        first, second = (np.asarray(part[:, rows], np.float64) for part in (image, reference))
+        lengths = np.sqrt(np.square(first).sum(axis=0) * np.square(second).sum(axis=0))
+        usable = lengths > 0 if valid is None else (lengths > 0) & valid[rows]
+        cosine = (first * second).sum(axis=0)[usable] / lengths[usable]
+        total += float(np.arccos(np.clip(cosine, -1.0, 1.0)).sum())
+        pixels += cosine.size
+    return math.degrees(total / pixels) if pixels else math.nan
+
+
+def whole_windows(shape: tuple[int, ...], valid: Mask | None, side: int) -> Mask:
+    """Mark the pixels of a `(rows, columns)` image around which a whole, wholly valid window lies.
+
+    Args:
+        shape: Rows and columns.
+        valid: Pixels that count; all if None.
+        side: Side of the window in px, odd.
+    """
+    everywhere = np.ones(shape, bool) if valid is None else valid
+    # Outside the image counts as invalid (border_value 0); two lines are quicker than a square.
+    rows: Mask = binary_erosion(everywhere, np.ones((side, 1), bool))
+    whole: Mask = binary_erosion(rows, np.ones((1, side), bool))
+    return whole
+
+
 def _strips(height: int, overlap: int = 0) -> Iterator[slice]:
     """Yield strips of rows; each begins `overlap` rows before the end of the one above.
 
@@ -163,17 +203,8 @@ def _similarity(
         use_sample_covariance=False,
         full=True,
     )
-    inside: NDArray[np.float64] = similarity[:, _whole_windows(image.shape[1:], valid)]
+    inside: NDArray[np.float64] = similarity[:, whole_windows(image.shape[1:], valid, SSIM_SIDE)]
     return inside
-
-
-def _whole_windows(shape: tuple[int, ...], valid: Mask | None) -> Mask:
-    """Mark the pixels whose whole SSIM window lies inside the image and on valid pixels."""
-    side = 2 * SSIM_RADIUS + 1
-    everywhere = np.ones(shape, bool) if valid is None else valid
-    # Outside the image counts as invalid (border_value 0).
-    whole: Mask = binary_erosion(everywhere, np.ones((side, side), bool))
-    return whole
 
 
 def _check_pair(image: Image, reference: Image, valid: Mask | None) -> None:
@@ -195,8 +226,8 @@ def _check_range(data_range: float) -> None:
 
 
 def _check_window(image: Image) -> None:
-    side = 2 * SSIM_RADIUS + 1
-    if min(image.shape[1:]) < side:
+    if min(image.shape[1:]) < SSIM_SIDE:
         raise InputError(
-            f"SSIM needs images of at least {side} x {side} pixels, found {image.shape[1:]}."
+            f"SSIM needs images of at least {SSIM_SIDE} x {SSIM_SIDE} pixels, found "
+            f"{image.shape[1:]}."
         )

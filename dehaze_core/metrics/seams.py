@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from dehaze_core.errors import InputError, SettingsError
 
 
-def seam_score(image: NDArray[Any], *, step: int, valid: NDArray[np.bool_] | None = None) -> float:
+def seam_score(
+    image: NDArray[Any],
+    *,
+    step: int,
+    near: int | None = None,
+    valid: NDArray[np.bool_] | None = None,
+) -> float:
     """Return the mean absolute step across grid lines over the mean absolute step elsewhere.
 
     1 means that nothing is special about the lines; a visible seam lifts it well above the value
@@ -22,14 +28,19 @@ def seam_score(image: NDArray[Any], *, step: int, valid: NDArray[np.bool_] | Non
         image: `(bands, rows, columns)`, any real dtype.
         step: Distance of the grid lines in px; lines run before rows and columns `step`,
             `2 * step`, ...
+        near: Count as elsewhere only what is at most this far from a line, in px; everything if
+            None. Close to a line the ground is the same on average, so that scenes whose detail
+            is uneven don't blur the number.
         valid: `(rows, columns)`; only steps between two valid pixels count.
 
     Raises:
-        SettingsError: `step` is below 2.
+        SettingsError: `step` is below 2, or `near` below 1.
         InputError: The image is not three-dimensional, or too small to hold a grid line.
     """
     if step < 2:
         raise SettingsError(f"Grid lines must be at least 2 px apart, found {step}.")
+    if near is not None and near < 1:
+        raise SettingsError(f"Steps beside a line are at least 1 px from it, found {near}.")
     if image.ndim != 3 or max(image.shape[1:]) <= step:
         raise InputError(
             f"An image of shape {image.shape} holds no grid line every {step} px; expected "
@@ -39,10 +50,20 @@ def seam_score(image: NDArray[Any], *, step: int, valid: NDArray[np.bool_] | Non
     usable = np.ones(image.shape[1:], bool) if valid is None else valid
     for axis in (0, 1):
         steps, both = _steps(image, usable, axis)
-        is_line = np.arange(1, image.shape[axis + 1]) % step == 0
-        on_lines += _sum_and_count(steps, both, is_line, axis)
-        elsewhere += _sum_and_count(steps, both, ~is_line, axis)
+        distance = _line_distance(image.shape[axis + 1], step)
+        beside = distance > 0 if near is None else (distance > 0) & (distance <= near)
+        on_lines += _sum_and_count(steps, both, distance == 0, axis)
+        elsewhere += _sum_and_count(steps, both, beside, axis)
     return _ratio(on_lines, elsewhere)
+
+
+def _line_distance(size: int, step: int) -> NDArray[np.int_]:
+    """Return how far each step along an axis of `size` px is from the nearest line, in px."""
+    place = np.arange(1, size)
+    last = max((size - 1) // step * step, step)
+    nearest = np.clip(np.rint(place / step).astype(int) * step, step, last)
+    distance: NDArray[np.int_] = np.abs(place - nearest)
+    return distance
 
 
 def _steps(

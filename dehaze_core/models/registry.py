@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Models by name: cards as data, weights as safetensors, nothing else."""
+"""Models by name: cards as data, weights as safetensors, nothing else.
+
+Models come with Dehaze (`WEIGHTS_FOLDER`) or are the user's own (`models_folder`). A name that
+comes with Dehaze always means the model that does.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from dataclasses import asdict, dataclass, field
+import os
+import sys
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +22,12 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from dehaze_core.errors import ModelError
-from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig, parameter_count
+from dehaze_core.models.architectures import build_network, check_layout
+from dehaze_core.models.cards import ModelCard, check_name, read_card
+from dehaze_core.models.dehazexl.lite import DehazeXLLite, parameter_count
+from dehaze_core.models.safetensors_header import MOST_HEADER_BYTES, read_outline
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-
-ARCHITECTURES = ("dehazexl-lite",)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What is known about a model.
-
-    Attributes:
-        name: Name by which it is chosen, equal to the file names of card and weights.
-        architecture: Kind of network, one of `ARCHITECTURES`.
-        config: Shape of the network.
-        sha256: Digest of the weights file.
-        parameters: Number of trained values.
-        licence: Licence of the weights.
-        training: How it was trained: data, recipe, time, hardware.
-        scores: Measured results.
-        limits: Known failures, one sentence each.
-    """
-
-    name: str
-    architecture: str
-    config: dict[str, Any]
-    sha256: str
-    parameters: int
-    licence: str = "GPL-3.0-or-later"
-    training: dict[str, Any] = field(default_factory=dict)
-    scores: dict[str, Any] = field(default_factory=dict)
-    limits: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the card as JSON-able data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,45 +38,91 @@ class Model:
     network: DehazeXLLite
 
 
-def list_models(folder: Path = WEIGHTS_FOLDER) -> list[ModelCard]:
-    """Return the cards of all models in a folder, by name."""
-    return [_read_card(path) for path in sorted(folder.glob("*.json"))]
+def models_folder() -> Path:
+    """Return the folder of the user's own models: `$DEHAZE_MODELS`, or below the user's data."""
+    if chosen := os.environ.get("DEHAZE_MODELS"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        data = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        data = "~/Library/Application Support"
+    else:
+        data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    # Not Path.home: without a home there are no models of the user's, but still those of Dehaze.
+    return Path(os.path.expanduser(data)) / "dehaze" / "models"
 
 
-def load_model(name: str, folder: Path = WEIGHTS_FOLDER) -> Model:
-    """Load a model by name.
+def list_models(folder: Path | None = None) -> list[ModelCard]:
+    """Return the cards of all models by name, those that come with Dehaze first.
+
+    A damaged card among the user's own models is warned of and left out.
+
+    Args:
+        folder: List only the models in this folder, and refuse damaged cards.
 
     Raises:
-        ModelError: There is no such model (MODEL_UNKNOWN), its weights are missing
-            (MODEL_WEIGHTS_MISSING), not those of the card (MODEL_DIGEST) or do not fit the network
-            (MODEL_SHAPE).
+        ModelError: A card is damaged (MODEL_CARD).
     """
-    known = {card.name: card for card in list_models(folder)}
-    if name not in known:
+    if folder is not None:
+        return [read_card(path) for path in sorted(folder.glob("*.json"))]
+    cards = list_models(WEIGHTS_FOLDER)
+    shipped = {card.name for card in cards}
+    for path in sorted(models_folder().glob("*.json")):
+        try:
+            check_name(path.stem)
+            card = read_card(path)
+        except ModelError as error:
+            warnings.warn(str(error), stacklevel=2)
+            continue
+        if card.name not in shipped:
+            cards.append(card)
+    return cards
+
+
+def is_shipped(name: str) -> bool:
+    """Tell whether a model of this name comes with Dehaze."""
+    return _is_in(WEIGHTS_FOLDER, name)
+
+
+def load_model(name: str, folder: Path | None = None) -> Model:
+    """Load a model by name.
+
+    Args:
+        name: Name of the model.
+        folder: Look in this folder only.
+
+    Raises:
+        ModelError: The name is not plain (MODEL_NAME), there is no such model (MODEL_UNKNOWN), its
+            card is damaged (MODEL_CARD) or of an unknown kind (MODEL_ARCHITECTURE), its weights are
+            missing (MODEL_WEIGHTS_MISSING), too large (MODEL_SIZE), not those of the card
+            (MODEL_DIGEST), malformed (MODEL_FORMAT) or do not fit the network (MODEL_SHAPE).
+    """
+    check_name(name)
+    folders = (WEIGHTS_FOLDER, models_folder()) if folder is None else (folder,)
+    home = next((place for place in folders if _is_in(place, name)), None)
+    if home is None:
+        known = ", ".join(card.name for card in list_models(folder))
         raise ModelError(
-            f"There is no model '{name}'; known are {', '.join(known) or 'none'}.",
+            f"There is no model '{name}'; known are {known or 'none'}.",
             hint="See 'dehaze models'.",
             code="MODEL_UNKNOWN",
         )
-    card = known[name]
-    path = folder / f"{name}.safetensors"
+    card = read_card(home / f"{name}.json")
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        network = build_network(card.architecture, card.config)
+        data = _weights(home / f"{name}.safetensors", card, network)
+        check_layout(read_outline(io.BytesIO(data), len(data)), network)
+        tensors = {key: value.float() for key, value in load_safetensors(data).items()}
+        network.load_state_dict(tensors, strict=True)
+    except ModelError as error:
         raise ModelError(
-            f"The weights of model '{name}' cannot be read: {error}.",
-            hint="Install Dehaze again.",
-            code="MODEL_WEIGHTS_MISSING",
+            f"Model '{name}' cannot be used. {error.message}", hint=error.hint, code=error.code
         ) from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != card.sha256:
+    except (SafetensorError, RuntimeError) as error:
         raise ModelError(
-            f"The weights of model '{name}' have SHA-256 {digest[:12]}..., "
-            f"its card says {card.sha256[:12]}...",
-            hint="The file is damaged or was exchanged. Install Dehaze again.",
-            code="MODEL_DIGEST",
-        )
-    return Model(card, _network(card, data))
+            f"The weights of model '{name}' do not fit its network: {error}", code="MODEL_SHAPE"
+        ) from error
+    return Model(card, network.eval().requires_grad_(False))
 
 
 def save_model(
@@ -122,7 +146,6 @@ def save_model(
     Returns:
         The card.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.half().contiguous().cpu() for key, value in network.state_dict().items()}
     data = save_safetensors(tensors)
     card = ModelCard(
@@ -135,38 +158,114 @@ def save_model(
         scores=scores or {},
         limits=limits,
     )
-    (folder / f"{name}.safetensors").write_bytes(data)
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(card.as_dict(), indent=2) + "\n", encoding="utf-8")
-    return _read_card(path)
+    return write_model(card, data, folder)
 
 
-def _read_card(path: Path) -> ModelCard:
+def write_model(card: ModelCard, data: bytes, folder: Path) -> ModelCard:
+    """Write weights and then their card, each complete or not at all, and return the card as read.
+
+    Raises:
+        ModelError: The name is not plain (MODEL_NAME), or the folder cannot be written
+            (MODEL_FOLDER).
+    """
+    check_name(card.name)
+    text = json.dumps(card.as_dict(), indent=2) + "\n"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        data["limits"] = tuple(data.get("limits", ()))
-        card = ModelCard(**data)
-    except (OSError, ValueError, TypeError) as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / f"{card.name}.safetensors", data)
+        _replace(folder / f"{card.name}.json", text.encode("utf-8"))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return read_card(folder / f"{card.name}.json")
+
+
+def refuse_taken_name(name: str, folder: Path) -> None:
+    """Refuse a name for a new model that another one has.
+
+    Raises:
+        ModelError: The name belongs to a model of Dehaze or of this folder (MODEL_EXISTS).
+    """
+    if is_shipped(name):
         raise ModelError(
-            f"The model card {path.name} cannot be read: {error}.", code="MODEL_CARD"
-        ) from error
-    if card.name != path.stem or card.architecture not in ARCHITECTURES:
-        raise ModelError(
-            f"The model card {path.name} is for model '{card.name}' of architecture "
-            f"'{card.architecture}', expected '{path.stem}' of {', '.join(ARCHITECTURES)}.",
-            code="MODEL_CARD",
+            f"Model '{name}' comes with Dehaze.", hint="Choose another name.", code="MODEL_EXISTS"
         )
-    return card
-
-
-def _network(card: ModelCard, data: bytes) -> DehazeXLLite:
-    try:
-        network = DehazeXLLite(LiteConfig.from_dict(card.config))
-        tensors = {key: value.float() for key, value in load_safetensors(data).items()}
-        network.load_state_dict(tensors, strict=True)
-    except (SafetensorError, RuntimeError, TypeError) as error:
+    if _is_in(folder, name):
         raise ModelError(
-            f"The weights of model '{card.name}' do not fit its network: {error}",
-            code="MODEL_SHAPE",
+            f"There is a model '{name}' in {folder} already.",
+            hint=f"Choose another name, or 'dehaze models remove {name}' first.",
+            code="MODEL_EXISTS",
+        )
+
+
+def remove_model(name: str) -> None:
+    """Delete one of the user's own models, card first.
+
+    Raises:
+        ModelError: The name is not plain (MODEL_NAME), of a model that comes with Dehaze
+            (MODEL_SHIPPED) or of none (MODEL_UNKNOWN), or the folder cannot be written
+            (MODEL_FOLDER).
+    """
+    check_name(name)
+    folder = models_folder()
+    if not _is_in(folder, name):
+        raise ModelError(
+            f"There is no model '{name}' in {folder}."
+            + (" The one of this name comes with Dehaze." if is_shipped(name) else ""),
+            hint="See 'dehaze models'.",
+            code="MODEL_SHIPPED" if is_shipped(name) else "MODEL_UNKNOWN",
+        )
+    try:
+        for suffix in (".json", ".safetensors"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _is_in(folder: Path, name: str) -> bool:
+    # Not Path.is_file: a folder that may not be entered is one without models.
+    return os.path.isfile(folder / f"{name}.json")
+
+
+def _weights(path: Path, card: ModelCard, network: DehazeXLLite) -> bytes:
+    """Return the content of a weights file, which is the one its card was written for."""
+    most = 4 * parameter_count(network) + MOST_HEADER_BYTES
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise ModelError(
+            f"Its weights cannot be read: {error}.",
+            hint="Install Dehaze again, or import the model again.",
+            code="MODEL_WEIGHTS_MISSING",
         ) from error
-    return network.eval().requires_grad_(False)
+    if len(data) > most:
+        raise ModelError(
+            f"Its weights have more than the {most:,} bytes expected for its network.",
+            code="MODEL_SIZE",
+        )
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card.sha256:
+        raise ModelError(
+            f"Its weights have SHA-256 {digest[:12]}..., its card says {card.sha256[:12]}...",
+            hint="The file is damaged or was exchanged. Install Dehaze again, or import the model "
+            "again.",
+            code="MODEL_DIGEST",
+        )
+    return data
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _unwritable(folder: Path, error: OSError) -> ModelError:
+    return ModelError(
+        f"The model folder {folder} cannot be written: {error}.",
+        hint="Set DEHAZE_MODELS to a folder of yours.",
+        code="MODEL_FOLDER",
+    )

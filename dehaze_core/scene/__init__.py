@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from dehaze_core.scene.frame import Frame, Gcp
-from dehaze_core.scene.gdal_source import GDAL_CACHE_MIB, GDAL_OPTIONS
-from dehaze_core.scene.radiometry import Radiometry, quantise
+from dehaze_core.scene.gdal_source import GDAL_CACHE_MIB, GDAL_OPTIONS, gdal_cache_mib
+from dehaze_core.scene.quantise import quantise
+from dehaze_core.scene.radiometry import Radiometry
 from dehaze_core.scene.scene import Scene, open_scene
+from dehaze_core.scene.texture import read_texture
 
 __all__ = [
     "GDAL_CACHE_MIB",
@@ -15,6 +17,8 @@ __all__ = [
     "Gcp",
     "Radiometry",
     "Scene",
+    "gdal_cache_mib",
     "open_scene",
     "quantise",
+    "read_texture",
 ]

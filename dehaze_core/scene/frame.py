@@ -63,6 +63,7 @@ class Frame:
         gcp_crs_wkt: CRS of the ground control points as WKT2, or None.
         rpcs: Rational polynomial coefficients in GDAL's own spelling, or None.
         block_shape: Rows and columns of the blocks in which the file stores its pixels.
+        left_behind: What of the source's metadata could not be read, a phrase each.
     """
 
     width: int
@@ -85,6 +86,7 @@ class Frame:
     gcp_crs_wkt: str | None = None
     rpcs: Tags | None = None
     block_shape: tuple[int, int] = (512, 512)
+    left_behind: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill the per-band fields that were left out, so that all have `count` entries."""

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from dehaze_core.scene.frame import Frame
 from dehaze_core.scene.gdal_frame import read_frame
 from dehaze_core.scene.source import read_failure
 from dehaze_core.scene.validity import Mask, Pixels, pixels_and_validity
+from dehaze_core.scene.virtual_raster import check_virtual, note_failed_read
 
 GDAL_CACHE_MIB = 128
 """Size of GDAL's own block cache in this process, MiB; part of any memory forecast."""
@@ -40,6 +41,8 @@ GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_CACHEMAX": GDAL_CACHE_MIB << 20,
     # A virtual raster may carry Python code; a raster must never be able to run any.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
+    # Nor may it make the engine wait for its standard input, which is the line to its parent.
+    "CPL_ALLOW_VSISTDIN": "NO",
 }
 
 GDAL_ERRORS = (RasterioError, CRSError, CPLE_BaseError, UnicodeError, OSError)
@@ -48,9 +51,8 @@ GDAL_ERRORS = (RasterioError, CRSError, CPLE_BaseError, UnicodeError, OSError)
 _ROW_ORGANISED_MIN_WIDTH = 2048
 _KEPT_ROWS = 2304
 _AVERAGE_UP_TO = 1 << 24
-_VRT_SOURCE = re.compile(
-    r"<Source(?:Filename|Dataset)\b([^>]*)>([^<]+)</Source(?:Filename|Dataset)>"
-)
+# /vsisubfile/ has offset and size before the name.
+_VIRTUAL = re.compile(r"^(/vsi[a-z0-9_]+/(\d+(_\d*)?,)?)+")
 
 
 def quiet_open(path: str | Path, mode: str = "r", **options: Any) -> Any:  # noqa: ANN401
@@ -76,16 +78,15 @@ class GdalSource:
             with self._handle() as dataset:
                 self.frame: Frame = read_frame(dataset)
                 self.has_overviews = bool(dataset.overviews(1))
-                self._files: list[str] = list(dataset.files)
-                self._refuse_missing_parts(dataset)
+                self._parts = check_virtual(path, dataset, quiet_open)
+                # Of a virtual raster GDAL lists the parts, but not those of parts.
+                self._files: list[str] = [*dataset.files, *sorted(self._parts)]
         except InputError:
             raise
         except GDAL_ERRORS as error:
             raise _open_failure(path, error) from error
-        row_organised = _is_row_organised(self.frame)
-        self._turn = threading.BoundedSemaphore(1 if row_organised else 64)
-        if row_organised:
-            self._options = {**GDAL_OPTIONS, "GDAL_CACHEMAX": row_cache(self.frame)}
+        self._turn = threading.BoundedSemaphore(1 if _is_row_organised(self.frame) else 64)
+        self._options = {**GDAL_OPTIONS, "GDAL_CACHEMAX": gdal_cache_mib(self.frame) << 20}
 
     def __reduce__(self) -> tuple[type[GdalSource], tuple[str]]:
         """Travel to another process as the path alone."""
@@ -112,13 +113,25 @@ class GdalSource:
         with self._reading(window) as dataset:
             return _stored_mask(dataset, window, {})
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the file itself, its sidecars, and all members of a mosaic, where local."""
+        names = [self.path, *self._files]
+        # Not Path.exists: it raises for what is too long to be a path, as connections may be.
+        local = [Path(name) for name in names if os.path.exists(name)]
+        archives = [path for path in map(_archive, names) if path is not None]
+        # The same file may be there by several names.
+        known: dict[str, Path] = {}
+        for path in (*local, *archives):
+            known.setdefault(os.path.realpath(path), path)
+        return tuple(known.values())
+
     def fingerprint_parts(self) -> list[str]:
         """Return size, time and samples of the files, or samples of pixels where there are none."""
         # QGIS writes statistics into a sidecar whenever it likes; the pixels stay the same.
-        names = [name for name in self._files if not name.endswith(".aux.xml")]
-        local = [Path(name) for name in names if Path(name).is_file()]
-        if Path(self.path).is_file():
-            return file_parts([Path(self.path), *local])
+        files = [p for p in self.files if p.is_file() and not p.name.endswith(".aux.xml")]
+        if files:
+            return file_parts(files)
         frame = self.frame
         step = max(1, min(frame.height, frame.width) // 4)
         samples = []
@@ -156,6 +169,7 @@ class GdalSource:
             with self._turn, self._handle() as dataset:
                 yield dataset
         except GDAL_ERRORS as error:
+            note_failed_read(self._parts)
             if not rasterio.shutil.exists(self.path):
                 raise _open_failure(self.path, error) from error
             raise read_failure(self.path, window, error) from error
@@ -174,37 +188,30 @@ class GdalSource:
             lambda: _stored_mask(dataset, window, how),
         )
 
-    def _refuse_missing_parts(self, dataset: Any) -> None:  # noqa: ANN401
-        """Raise when a virtual raster names files that are not there.
 
-        GDAL would read such parts as nodata or zero without a word in some cases.
-        """
-        if dataset.driver != "VRT":
-            return
-        text = dataset.tags(ns="xml:VRT").get("xml:VRT", "")
-        # Not Path: it would fold the double slash of URLs and archives.
-        folder = os.path.dirname(self.path)
-        for attributes, name in _VRT_SOURCE.findall(text):
-            part = html.unescape(name).strip()
-            if 'relativeToVRT="1"' in attributes:
-                part = os.path.join(folder, part)
-            if not (os.path.exists(part) or rasterio.shutil.exists(part)):
-                raise InputError(
-                    f"{self.path} is a virtual raster whose part {part} does not exist.",
-                    hint="Put the missing file back, or build the virtual raster again.",
-                    code="INPUT_MISSING",
-                )
+def _archive(name: str) -> Path | None:
+    """Return the local file that something inside of one (`/vsizip/...`) lies in, or None."""
+    inner = Path(_VIRTUAL.sub("", name).replace("{", "").replace("}", ""))
+    if str(inner) == name:
+        return None
+    return next((path for path in (inner, *inner.parents) if os.path.isfile(path)), None)
+
+
+def gdal_cache_mib(frame: Frame) -> int:
+    """Return the size of GDAL's block cache while a raster like this, or a part of it, is read.
+
+    As many whole rows as a row of blocks is high have to fit where the file is stored as long rows.
+    """
+    if not _is_row_organised(frame):
+        return GDAL_CACHE_MIB
+    width = frame.block_shape[1]
+    wanted = _KEPT_ROWS * width * frame.count * np.dtype(frame.dtype).itemsize
+    return min(max(ceil(wanted / 2**20), GDAL_CACHE_MIB), MOST_GDAL_CACHE_MIB)
 
 
 def _is_row_organised(frame: Frame) -> bool:
     rows, cols = frame.block_shape
-    return cols >= frame.width > _ROW_ORGANISED_MIN_WIDTH and rows < _KEPT_ROWS
-
-
-def row_cache(frame: Frame) -> int:
-    """Return the bytes of as many whole rows as a row of blocks is high, within bounds."""
-    wanted = _KEPT_ROWS * frame.width * frame.count * np.dtype(frame.dtype).itemsize
-    return min(max(wanted, GDAL_CACHE_MIB << 20), MOST_GDAL_CACHE_MIB << 20)
+    return cols >= frame.width and cols > _ROW_ORGANISED_MIN_WIDTH and rows < _KEPT_ROWS
 
 
 def _pixels(
@@ -234,7 +241,7 @@ def _stored_mask(dataset: Any, window: Window, how: dict[str, Any]) -> Mask:  # 
 def _open_failure(path: str, cause: BaseException) -> InputError:
     if (
         isinstance(cause, RasterioIOError)
-        and not Path(path).exists()
+        and not os.path.exists(path)
         and "/vsi" not in path
         and "://" not in path
     ):

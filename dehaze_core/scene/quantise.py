@@ -54,8 +54,9 @@ def _beside(dn: Tensor, hidden: float) -> Tensor:
 
 
 def _as_float(dn: Tensor, dtype: str, hidden: float | None) -> npt.NDArray[np.generic]:
-    with np.errstate(over="ignore"):
-        values = dn.detach().cpu().numpy().astype(dtype)
+    limits = np.finfo(dtype)
+    # A half-precision raster must not get infinities for numbers that are merely large.
+    values = np.clip(dn.detach().cpu().numpy(), limits.min, limits.max).astype(dtype)
     if hidden is None or math.isnan(hidden):
         return np.asarray(values)
     step = values.dtype.type(hidden)

@@ -20,11 +20,8 @@ import torch
 from torch import Tensor
 
 from dehaze_core.grid.window import Window
-from dehaze_core.scene.quantise import quantise
 from dehaze_core.scene.scene import Scene
 from dehaze_core.scene.srgb import decode_table, srgb_decode, srgb_encode
-
-__all__ = ["Radiometry", "quantise"]
 
 _OVERVIEW_SIDE = 2048
 _SAMPLE_GRID = 8
@@ -98,11 +95,6 @@ class Radiometry:
         if self.encoding == "linear":
             return linear * self.scale + self.offset
         return srgb_encode(linear, peak=self.scale)
-
-    @staticmethod
-    def quantise(dn: Tensor, dtype: str, nodata: float | None) -> npt.NDArray[np.generic]:
-        """Return numbers of the stored type; see `dehaze_core.scene.quantise`."""
-        return quantise(dn, dtype, nodata)
 
 
 @cache

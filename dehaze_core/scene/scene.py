@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from dehaze_core.grid.window import Window
@@ -17,6 +15,7 @@ from dehaze_core.scene.extent import Extent, window_of_extent
 from dehaze_core.scene.fingerprint import digest
 from dehaze_core.scene.frame import Frame
 from dehaze_core.scene.gdal_source import GdalSource
+from dehaze_core.scene.labels import labelled
 from dehaze_core.scene.lazy import lazy_pixels, lazy_validity
 from dehaze_core.scene.source import Source
 from dehaze_core.scene.validity import Mask, Pixels
@@ -80,12 +79,17 @@ class Scene:
     @cached_property
     def data(self) -> xr.DataArray:
         """All pixels, (band, y, x) in the stored type, lazily through dask."""
-        return self._labelled(lazy_pixels(self._source, self._place, self.frame))
+        return labelled(lazy_pixels(self._source, self._place, self.frame), self.frame)
 
     @cached_property
     def valid(self) -> xr.DataArray:
         """Which pixels are observations, (y, x) bool, lazily through dask."""
-        return self._labelled(lazy_validity(self._source, self._place, self.frame))
+        return labelled(lazy_validity(self._source, self._place, self.frame), self.frame)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the local files and folders that the pixels come from, members included."""
+        return self._source.files
 
     @property
     def has_overviews(self) -> bool:
@@ -162,27 +166,3 @@ class Scene:
         if not bands or not all(0 <= band < self.frame.count for band in bands):
             raise ValueError(f"bands {tuple(bands)} of a scene of {self.frame.count} bands")
         return bands
-
-    def _labelled(self, array: Any) -> xr.DataArray:  # noqa: ANN401 - dask is untyped
-        frame = self.frame
-        dims = ("band", "y", "x")[-array.ndim :]
-        labelled = xr.DataArray(array, dims=dims, coords=_coordinates(frame, dims))
-        labelled.rio.write_transform(frame.affine, inplace=True)
-        if frame.crs_wkt:
-            labelled.rio.write_crs(frame.crs_wkt, inplace=True)
-        return labelled
-
-
-def _coordinates(frame: Frame, dims: tuple[str, ...]) -> dict[str, Any]:
-    coordinates: dict[str, Any] = {}
-    if "band" in dims:
-        coordinates["band"] = np.arange(1, frame.count + 1)
-    a, b, c, d, e, f = frame.transform
-    if frame.is_georeferenced and b == d == 0.0:
-        coordinates["x"] = c + a * _centres(frame.width)
-        coordinates["y"] = f + e * _centres(frame.height)
-    return coordinates
-
-
-def _centres(size: int) -> npt.NDArray[np.float64]:
-    return np.arange(size, dtype=np.float64) + 0.5

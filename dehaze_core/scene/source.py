@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from dehaze_core.errors import InputError
@@ -15,6 +16,11 @@ class Source(Protocol):
     """Random access to the pixels of one raster, safe to call from several threads at once."""
 
     path: str
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the local files and folders that the raster consists of."""
+        ...
 
     @property
     def has_overviews(self) -> bool:

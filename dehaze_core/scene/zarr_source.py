@@ -3,43 +3,42 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rioxarray  # noqa: F401 - registers the .rio accessor
 import xarray as xr
+from rasterio.errors import CRSError
 
 from dehaze_core.errors import InputError
 from dehaze_core.grid.window import Window
 from dehaze_core.scene.fingerprint import file_parts
-from dehaze_core.scene.frame import IDENTITY, Frame, Gcp, MaskKind
-from dehaze_core.scene.gdal_frame import wkt2
+from dehaze_core.scene.frame import Frame
 from dehaze_core.scene.source import read_failure
 from dehaze_core.scene.validity import Mask, Pixels, pixels_and_validity
+from dehaze_core.scene.zarr_frame import read_frame
 
 _MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 _X_NAMES = ("x", "lon", "longitude")
 _Y_NAMES = ("y", "lat", "latitude")
-# Attributes with a place of their own in the frame.
-_KNOWN_ATTRIBUTES = {
-    "_FillValue",
-    "missing_value",
-    "scale_factor",
-    "add_offset",
-    "units",
-    "long_name",
-    "grid_mapping",
-    "coordinates",
-}
+_Y, _X = "y", "x"
 
 
 def is_zarr(path: str) -> bool:
     """Tell whether `path` is a zarr folder."""
-    folder = Path(path)
-    return folder.is_dir() and any((folder / marker).exists() for marker in _MARKERS)
+    # Not Path.is_dir: it raises for what is too long to be a path, as connections may be.
+    return os.path.isdir(path) and any((Path(path) / marker).exists() for marker in _MARKERS)
+
+
+# What zarr, xarray and rioxarray raise on malformed metadata: there is no family of such errors,
+# deep nesting ends in RecursionError, numbers out of range in OverflowError.
+MALFORMED = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+    CRSError,
+)  # fmt: skip
 
 
 class ZarrSource:
@@ -60,16 +59,16 @@ class ZarrSource:
                 mask_and_scale=False,
                 decode_coords="all",
             )
-            self._bands = _bands(self._dataset, path)
+            self._bands, self._mask = _bands(self._dataset, path)
+            self.frame: Frame = read_frame(self._bands, self._dataset.attrs, self._mask is not None)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise InputError(
                 f"{path} cannot be opened as a zarr raster: {error}",
                 hint="A zarr group written by xarray or rioxarray is expected.",
                 code="INPUT_UNREADABLE",
             ) from error
-        self.frame: Frame = _frame(self._bands)
 
     def __reduce__(self) -> tuple[type[ZarrSource], tuple[str]]:
         """Travel to another process as the path alone."""
@@ -88,8 +87,16 @@ class ZarrSource:
         return pixels[:, : shape[0], : shape[1]], valid[: shape[0], : shape[1]]
 
     def stored_mask(self, window: Window) -> Mask:
-        """Return (h, w) True: a zarr group has no mask besides its fill value."""
-        return np.ones((window.height, window.width), dtype=bool)
+        """Return the mask variable that belongs to the raster (h, w), all True without one."""
+        if self.frame.mask != "internal":
+            return np.ones((window.height, window.width), dtype=bool)
+        with self._reading(window):
+            return self._mask_at(*window.slices)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the folder."""
+        return (Path(self.path),)
 
     def fingerprint_parts(self) -> list[str]:
         """Return names, sizes and times of the store's files; metadata files are also sampled."""
@@ -112,18 +119,24 @@ class ZarrSource:
             planes = [self._bands[band].isel({_Y: rows, _X: cols}) for band in wanted]
             return np.stack([plane.transpose(_Y, _X).values for plane in planes])
 
+        with self._reading(window):
+            return pixels_and_validity(fetch, bands, self.frame, lambda: self._mask_at(rows, cols))
+
+    def _mask_at(self, rows: slice, cols: slice) -> Mask:
+        if self._mask is None:
+            raise ValueError(f"{self.path} has no mask")
+        return np.asarray(self._mask.isel({_Y: rows, _X: cols}).transpose(_Y, _X).values > 0)
+
+    @contextmanager
+    def _reading(self, window: Window) -> Iterator[None]:
         try:
-            return pixels_and_validity(fetch, bands, self.frame)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            yield
+        except MALFORMED as error:
             raise read_failure(self.path, window, error) from error
 
 
-_Y, _X = "y", "x"
-_COLORS = {"red", "green", "blue", "nir"}
-
-
-def _bands(dataset: xr.Dataset, path: str) -> list[xr.DataArray]:
-    """Return one (y, x) array per band."""
+def _bands(dataset: xr.Dataset, path: str) -> tuple[list[xr.DataArray], xr.DataArray | None]:
+    """Return one (y, x) array per band, and the mask that goes with them if there is one."""
     renamed = {}
     for wanted, names in ((_Y, _Y_NAMES), (_X, _X_NAMES)):
         found = [name for name in dataset.dims if str(name).lower() in names]
@@ -133,6 +146,7 @@ def _bands(dataset: xr.Dataset, path: str) -> list[xr.DataArray]:
             renamed[found[0]] = wanted
     dataset = dataset.rename(renamed) if renamed else dataset
     rasters = [array for array in dataset.data_vars.values() if {_Y, _X} <= set(array.dims)]
+    rasters, mask = _without_mask(rasters)
     # A group lists its variables in the order of the file system, which is none.
     rasters.sort(key=lambda array: str(array.name))
     kinds = {(array.dtype.name, array.ndim) for array in rasters}
@@ -152,9 +166,26 @@ def _bands(dataset: xr.Dataset, path: str) -> list[xr.DataArray]:
             code="INPUT_COMPLEX" if rasters[0].dtype.kind == "c" else "INPUT_DTYPE",
         )
     if rasters[0].ndim == 2:
-        return rasters
+        return rasters, mask
     (band_dim,) = set(rasters[0].dims) - {_Y, _X}
-    return [rasters[0].isel({band_dim: index}) for index in range(rasters[0].sizes[band_dim])]
+    planes = [rasters[0].isel({band_dim: index}) for index in range(rasters[0].sizes[band_dim])]
+    return planes, mask
+
+
+def _without_mask(rasters: list[xr.DataArray]) -> tuple[list[xr.DataArray], xr.DataArray | None]:
+    """Tell the mask, which CF calls a status flag in an ancillary variable, from the pixels."""
+    named = {name for array in rasters for name in _ancillary(array)}
+    masks = [
+        array
+        for array in rasters
+        if array.name in named and array.attrs.get("standard_name") == "status_flag"
+    ]
+    images = [array for array in rasters if array.name not in named]
+    return images, masks[0] if len(masks) == 1 and masks[0].ndim == 2 else None
+
+
+def _ancillary(array: xr.DataArray) -> list[str]:
+    return str(array.attrs.get("ancillary_variables", "")).split()
 
 
 def _not_a_raster(path: str, found: str) -> InputError:
@@ -163,68 +194,3 @@ def _not_a_raster(path: str, found: str) -> InputError:
         hint="A variable with the dimensions (band, y, x) or (y, x) is expected.",
         code="INPUT_CONTAINER",
     )
-
-
-def _frame(bands: list[xr.DataArray]) -> Frame:
-    first = bands[0]
-    nodata = tuple(_nodata(band) for band in bands)
-    gcps = first.rio.get_gcps() or []
-    encoded = first.encoding.get("preferred_chunks", {})
-    attributes = {k: str(v) for k, v in first.attrs.items() if k not in _KNOWN_ATTRIBUTES}
-    return Frame(
-        width=first.sizes[_X],
-        height=first.sizes[_Y],
-        count=len(bands),
-        dtype=first.dtype.name,
-        crs_wkt=wkt2(first.rio.crs),
-        transform=_transform(first),
-        nodata=nodata,
-        mask=_mask_kind(nodata),
-        scales=tuple(float(band.attrs.get("scale_factor", 1.0)) for band in bands),
-        offsets=tuple(float(band.attrs.get("add_offset", 0.0)) for band in bands),
-        descriptions=_descriptions(bands),
-        units=tuple(band.attrs.get("units") for band in bands),
-        color_interp=tuple(_color(band) for band in bands),
-        tags={"": attributes} if attributes else {},
-        gcps=tuple(Gcp(g.row, g.col, g.x, g.y, g.z, str(g.id), g.info or None) for g in gcps),
-        gcp_crs_wkt=wkt2(first.rio.crs) if gcps else None,
-        block_shape=(encoded.get(_Y, 512), encoded.get(_X, 512)),
-    )
-
-
-def _color(band: xr.DataArray) -> str:
-    """Return the colour interpretation that the variable's name says, if it is one."""
-    name = str(band.name).lower()
-    return name if name in _COLORS else "undefined"
-
-
-def _nodata(band: xr.DataArray) -> float | None:
-    value: Any = band.attrs.get("_FillValue", band.attrs.get("missing_value"))
-    return None if value is None else float(value)
-
-
-def _mask_kind(nodata: tuple[float | None, ...]) -> MaskKind:
-    known = [value for value in nodata if value is not None]
-    if len(known) < len(nodata):
-        return "none"
-    return "nan" if all(math.isnan(value) for value in known) else "nodata"
-
-
-def _transform(band: xr.DataArray) -> tuple[float, float, float, float, float, float]:
-    grid_mapping = band.rio.grid_mapping
-    stored = {}
-    if grid_mapping in band.coords:
-        stored = band.coords[grid_mapping].attrs
-    if "GeoTransform" not in stored and not {_Y, _X} <= set(band.coords):
-        return IDENTITY
-    a, b, c, d, e, f = tuple(band.rio.transform())[:6]
-    return a, b, c, d, e, f
-
-
-def _descriptions(bands: list[xr.DataArray]) -> tuple[str | None, ...]:
-    names = bands[0].attrs.get("long_name")
-    if isinstance(names, (list, tuple)) and len(names) == len(bands):
-        return tuple(str(name) for name in names)
-    if len({band.name for band in bands}) == len(bands) > 1:
-        return tuple(str(band.name) for band in bands)
-    return (None,) * len(bands)

@@ -16,17 +16,29 @@ RESIDUAL_VEIL = np.float32(0.03)
 """Largest airlight, in linear light, that is taken for residual haze in a clear picture."""
 
 
-def varied(rng: np.random.Generator, clear: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Flip, turn, and vary exposure, contrast and colour, in linear light (3, H, W)."""
-    clear = np.rot90(without_residual_haze(rng, clear), int(rng.integers(4)), axes=(1, 2))
+def varied(
+    rng: np.random.Generator, clear: NDArray[np.float32], stays_clear: bool
+) -> NDArray[np.float32]:
+    """Flip, turn, and vary exposure, contrast and colour, in linear light.
+
+    Args:
+        rng: Source of randomness.
+        clear: (3, H, W).
+        stays_clear: No haze will be added. Pictures that people call clear may have a thin veil,
+            and pale ground looks as if it had one; both are to come back as they are.
+    """
+    if not (stays_clear and rng.random() < 0.7):
+        clear = without_residual_haze(rng, clear)
+    clear = np.rot90(clear, int(rng.integers(4)), axes=(1, 2))
     if rng.random() < 0.5:
         clear = clear[:, :, ::-1]
     if rng.random() < 0.7:
-        gain = np.exp(rng.normal(0.0, 0.25)) * np.exp(rng.normal(0.0, 0.05, (3, 1, 1)))
+        exposure = np.exp(rng.normal(0.0, 0.45 if stays_clear else 0.25))
+        gain = exposure * np.exp(rng.normal(0.0, 0.05, (3, 1, 1)))
         clear = np.clip(clear * gain.astype(np.float32), 0.0, 1.0)
     if rng.random() < 0.3:
         clear = clear ** np.float32(np.exp(rng.normal(0.0, 0.2)))
-    if rng.random() < 0.12:
+    if rng.random() < (0.4 if stays_clear else 0.12):
         clear = as_pale_ground(rng, clear)
     if rng.random() < 0.15:
         clear = with_flat_ground(rng, clear)

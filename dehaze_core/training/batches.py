@@ -17,13 +17,7 @@ from dehaze_core.haze.synthesis import LEVELS, HazeRecipe, add_haze, random_reci
 from dehaze_core.scene.srgb import decode_table, encode_uint8
 from dehaze_core.training.augment import random_validity, varied
 from dehaze_core.training.imagery import ImagePool
-
-LEVEL_WEIGHTS = {"L0": 0.14, "L1": 0.20, "L2": 0.21, "L3": 0.21, "L4": 0.19, "beyond": 0.05}
-
-SHAPES = ((256, 8), (512, 2), (1024, 1))
-"""Sides of crops in px and how many of them make a batch."""
-
-SHAPE_WEIGHTS = (0.65, 0.2, 0.15)
+from dehaze_core.training.recipe import BatchRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +55,7 @@ class HazyBatches(Dataset[Batch]):
         pool: Clear images.
         textures: Real thickness textures, may be empty.
         seed: Seed of everything.
-        shapes: (side, count) choices of a batch.
-        shape_weights: Their probabilities.
+        recipe: Sizes of batches and levels of haze; the default ones if None.
     """
 
     def __init__(
@@ -70,27 +63,27 @@ class HazyBatches(Dataset[Batch]):
         pool: ImagePool,
         textures: Sequence[NDArray[np.float32]],
         seed: int,
-        shapes: Sequence[tuple[int, int]] = SHAPES,
-        shape_weights: Sequence[float] = SHAPE_WEIGHTS,
+        recipe: BatchRecipe | None = None,
     ) -> None:
         self.pool = pool
         self.textures = textures
         self.seed = seed
-        self.shapes = shapes
-        self.shape_weights = shape_weights
+        self.recipe = recipe or BatchRecipe()
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step; the same step always gives the same batch."""
         rng = np.random.default_rng((self.seed, step))
-        side, count = self.shapes[int(rng.choice(len(self.shapes), p=list(self.shape_weights)))]
+        shapes = self.recipe.shapes
+        side, count, _ = shapes[_draw(rng, [share for _, _, share in shapes])]
         return stack([self.sample(rng, side) for _ in range(count)])
 
     def sample(self, rng: np.random.Generator, side: int, level: str | None = None) -> Batch:
         """Return one image as a batch of one; the haze level is drawn unless given."""
         table = decode_table().numpy()
-        clear = varied(rng, table[self.pool.crop(rng, side)].transpose(2, 0, 1))
-        names = list(LEVELS)
-        level = level or str(rng.choice(names, p=[LEVEL_WEIGHTS[name] for name in names]))
+        if level is None:
+            names = list(LEVELS)
+            level = names[_draw(rng, [self.recipe.levels.get(name, 0.0) for name in names])]
+        clear = varied(rng, table[self.pool.crop(rng, side)].transpose(2, 0, 1), level == "L0")
         bright_end = np.percentile(clear[:, ::4, ::4], 99.5, axis=(1, 2))
         recipe = random_recipe(rng, level, side, bright_end.tolist(), self.textures)
         scene = add_haze(clear, recipe)
@@ -127,6 +120,11 @@ def stack(batches: Sequence[Batch]) -> Batch:
         torch.cat([b.thickness for b in batches]),
         torch.cat([b.airlight for b in batches]),
     )
+
+
+def _draw(rng: np.random.Generator, weights: Sequence[float]) -> int:
+    shares = np.asarray(weights)
+    return int(rng.choice(len(shares), p=shares / shares.sum()))
 
 
 def _band_thickness(thickness: NDArray[np.float32], recipe: HazeRecipe) -> NDArray[np.float32]:

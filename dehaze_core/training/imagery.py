@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -14,8 +15,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dehaze_core.errors import InputError
+from dehaze_core.scene import read_texture
+from dehaze_core.training.rasters import ClearRaster
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+RASTER_EXTENSIONS = (".tif", ".tiff", ".jp2", ".vrt")
+
+CELL_PX = 256
+"""Side of the cells of a collage, and of the largest crop that is always one piece of ground."""
+
+MOST_ENLARGED = 1.5
+"""An image is enlarged this much at most."""
+
+LEAST_SIDE_PX = math.ceil(CELL_PX / MOST_ENLARGED)
+"""Shorter side that at least one image of a pool must have, so that cells can be cut from it."""
 
 RgbImage = NDArray[np.uint8]
 
@@ -25,10 +38,25 @@ class ImagePool:
     """Clear images, grouped by the site they show.
 
     Attributes:
-        sites: For every site its images, (H, W, 3) uint8, display-encoded.
+        sites: For every site its images, (H, W, 3) uint8, display-encoded; large rasters are read
+            window by window.
+
+    Raises:
+        InputError: No image is large enough to cut from (INPUT_SIZE).
     """
 
-    sites: dict[str, list[RgbImage]]
+    sites: dict[str, list[RgbImage | ClearRaster]]
+
+    def __post_init__(self) -> None:
+        """Check that there is an image that crops can be cut from."""
+        sides = [min(image.shape[:2]) for images in self.sites.values() for image in images]
+        if max(sides, default=0) < LEAST_SIDE_PX:
+            raise InputError(
+                f"The largest image of the sites {', '.join(sorted(self.sites)[:5])} has a shorter "
+                f"side of {max(sides, default=0)} px, expected {LEAST_SIDE_PX} px or more.",
+                hint="Give larger images, such as chips of 256 x 256 px.",
+                code="INPUT_SIZE",
+            )
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -40,14 +68,17 @@ class ImagePool:
         Larger sides come from large images (scaled a little where needed) or are collages of
         smaller ones, so that one haze field can lie over ground of many kinds.
         """
-        image = self._draw(rng)
-        if min(image.shape[:2]) * 1.5 >= size and (size <= 256 or rng.random() < 0.7):
-            return _scaled_crop(rng, image, size)
-        if size > 256:
-            return self._collage(rng, size)
-        return self.crop(rng, size)
+        while True:
+            image = self._draw(rng)
+            large_enough = min(image.shape[:2]) * MOST_ENLARGED >= size
+            if large_enough and (size <= CELL_PX or rng.random() < 0.7):
+                crop = _scaled_crop(rng, image, size)
+                if crop is not None:
+                    return crop
+            if size > CELL_PX:
+                return self._collage(rng, size)
 
-    def _draw(self, rng: np.random.Generator) -> RgbImage:
+    def _draw(self, rng: np.random.Generator) -> RgbImage | ClearRaster:
         names = list(self.sites)
         # Between "every site alike" and "every image alike".
         weights = np.array([_pixels(self.sites[n]) ** 0.5 for n in names])
@@ -55,7 +86,7 @@ class ImagePool:
         return images[int(rng.integers(len(images)))]
 
     def _collage(self, rng: np.random.Generator, size: int) -> RgbImage:
-        cell = size // 2 if size > 512 and rng.random() < 0.5 else 256
+        cell = size // 2 if size > 2 * CELL_PX and rng.random() < 0.5 else CELL_PX
         out = np.empty((size, size, 3), np.uint8)
         for row in range(0, size, cell):
             for col in range(0, size, cell):
@@ -70,20 +101,23 @@ def load_images(folder: Path, held_out: float = 0.08) -> tuple[ImagePool, ImageP
 
     The site is the column `site` of a MANIFEST.csv (columns `path`, `site`) if there is one,
     else the folder an image lies in. A site is either trained on or held out, never both, since
-    images of
-    one site overlap. Where there are fewer than ten sites, every tenth image is held out instead.
+    images of one site overlap.
 
     Args:
-        folder: Folder with images of three 8-bit channels.
-        held_out: Share of the sites that is held out.
+        folder: Folder with pictures of three 8-bit channels, and rasters of any type.
+        held_out: Share of the images that is held out, whole sites at least; at least one site
+            is on each side.
 
     Returns:
         The pool to train on and the pool to validate on.
 
     Raises:
-        InputError: There is no image to read.
+        InputError: There is no image (INPUT_EMPTY), only one site (INPUT_SITES), none large enough
+            on one side (INPUT_SIZE), or an image cannot be read (INPUT_CORRUPT, INPUT_NODATA, or
+            as for any raster).
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    wanted = {*EXTENSIONS, *RASTER_EXTENSIONS}
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in wanted)
     if not paths:
         raise InputError(
             f"No image was found below {folder}, expected clear RGB images "
@@ -92,69 +126,114 @@ def load_images(folder: Path, held_out: float = 0.08) -> tuple[ImagePool, ImageP
             code="INPUT_EMPTY",
         )
     site_of = _sites(folder)
-    train: dict[str, list[RgbImage]] = defaultdict(list)
-    validation: dict[str, list[RgbImage]] = defaultdict(list)
+    train: dict[str, list[RgbImage | ClearRaster]] = defaultdict(list)
+    validation: dict[str, list[RgbImage | ClearRaster]] = defaultdict(list)
     names = {
         path: site_of.get(path.relative_to(folder).as_posix(), path.parent.name) for path in paths
     }
     held_sites = _held_out_sites(list(names.values()), held_out)
-    for index, path in enumerate(paths):
-        site = names[path]
-        held = site in held_sites if held_sites else index % 10 == 9
-        with Image.open(path) as image:
-            (validation if held else train)[site].append(np.asarray(image.convert("RGB")))
-    return ImagePool(dict(train)), ImagePool(dict(validation) or dict(train))
+    for path, site in names.items():
+        (validation if site in held_sites else train)[site].append(_load(path))
+    return ImagePool(dict(train)), ImagePool(dict(validation))
 
 
 def load_textures(folder: Path) -> list[NDArray[np.float32]]:
-    """Read real thickness textures: grey images, stretched to [0, 1] by their percentiles."""
-    textures = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS):
+    """Read real thickness textures: grey images, stretched to [0, 1] by their percentiles.
+
+    Raises:
+        InputError: One cannot be read, or shows no differences (INPUT_TEXTURE).
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    return [read_texture(str(path)) for path in paths]
+
+
+def _load(path: Path) -> RgbImage | ClearRaster:
+    if path.suffix.lower() not in RASTER_EXTENSIONS:
+        return _load_picture(path)
+    raster = ClearRaster(path)
+    side = min(*raster.shape[:2], 256)
+    window = raster.window(np.random.default_rng(0), side)
+    if window is None:
+        raise InputError(
+            f"No window of {side} px without nodata was found in {path}.",
+            hint="Take it out of the folder, or cut it to its valid part.",
+            code="INPUT_NODATA",
+        )
+    # A chip is its only window.
+    return window if window.shape == raster.shape else raster
+
+
+def _load_picture(path: Path) -> RgbImage:
+    try:
         with Image.open(path) as image:
-            values = np.asarray(image, dtype=np.float32)
-        values = values if values.ndim == 2 else values.mean(axis=2)
-        # Sensor striping is not haze: average it away.
-        values = values[: values.shape[0] // 2 * 2, : values.shape[1] // 2 * 2]
-        values = values.reshape(values.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3))
-        low, high = np.percentile(values, (0.5, 99.8))
-        textures.append(np.clip((values - low) / max(high - low, 1e-6), 0.0, 1.0))
-    return textures
+            return np.asarray(image.convert("RGB"))
+    # What Pillow raises depends on the format and on where it is damaged.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"The picture {path} cannot be read: {error}.",
+            hint="Take it out of the folder, or get it again.",
+            code="INPUT_CORRUPT",
+        ) from error
+
+
+def licences(folder: Path) -> dict[str, int]:
+    """Return how many images there are under each licence, where a MANIFEST.csv tells."""
+    return dict(Counter(row["licence"] for row in _manifest(folder) if row.get("licence")))
 
 
 def _sites(folder: Path) -> dict[str, str]:
+    return {row["path"]: row["site"] for row in _manifest(folder) if row.get("site")}
+
+
+def _manifest(folder: Path) -> list[dict[str, str]]:
     manifest = folder / "MANIFEST.csv"
     if not manifest.is_file():
-        return {}
+        return []
     with manifest.open(newline="", encoding="utf-8") as lines:
-        return {row["path"]: row["site"] for row in csv.DictReader(lines) if row.get("site")}
+        return list(csv.DictReader(lines))
 
 
 def _held_out_sites(site_of_images: list[str], share: float) -> set[str]:
     """Return sites, ordered by a hash of their names, until they hold `share` of the images."""
     counts = Counter(site_of_images)
+    if len(counts) < 2:
+        raise InputError(
+            f"All images are of one site, '{site_of_images[0]}'; at least two are expected, since "
+            "one is held out to measure what was learned.",
+            hint="Put the images of each site into a folder of its own, or list their sites in "
+            "MANIFEST.csv (columns path, site).",
+            code="INPUT_SITES",
+        )
     held: set[str] = set()
-    if len(counts) < 10:
-        return held
-    for site in sorted(counts, key=lambda name: zlib.crc32(name.encode())):
-        if sum(counts[s] for s in held) >= share * len(site_of_images):
+    for site in sorted(counts, key=lambda name: zlib.crc32(name.encode()))[:-1]:
+        if held and sum(counts[s] for s in held) >= share * len(site_of_images):
             break
         held.add(site)
     return held
 
 
-def _pixels(images: list[RgbImage]) -> int:
+def _pixels(images: list[RgbImage | ClearRaster]) -> int:
     return sum(image.shape[0] * image.shape[1] for image in images)
 
 
-def _scaled_crop(rng: np.random.Generator, image: RgbImage, size: int) -> RgbImage:
+def _scaled_crop(
+    rng: np.random.Generator, image: RgbImage | ClearRaster, size: int
+) -> RgbImage | None:
+    """Draw a window and bring it to `size` px; None where a raster has none without nodata."""
     height, width = image.shape[:2]
     least = size / min(height, width)
     zoom = max(least, float(np.exp(rng.uniform(np.log(0.5), np.log(1.3)))))
     side = min(size / zoom, height, width)
+    if isinstance(image, ClearRaster):
+        window = image.window(rng, round(side))
+        return None if window is None else _resized(window, size, (0, 0, *window.shape[:2]))
     top, left = rng.uniform(0, height - side), rng.uniform(0, width - side)
     if abs(side - size) < 1:
         row, col = int(top), int(left)
         return image[row : row + size, col : col + size]
-    box = (left, top, left + side, top + side)
+    return _resized(image, size, (left, top, left + side, top + side))
+
+
+def _resized(image: RgbImage, size: int, box: tuple[float, float, float, float]) -> RgbImage:
     scaled = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
     return np.asarray(scaled)

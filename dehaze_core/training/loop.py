@@ -3,64 +3,36 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
 from dehaze_core.engine.device import Device
 from dehaze_core.errors import SettingsError
-from dehaze_core.models.dehazexl.lite import HAZE_PX, DehazeXLLite, LiteConfig
+from dehaze_core.models.dehazexl.lite import HAZE_PX, DehazeXLLite
 from dehaze_core.training.batches import Batch, HazyBatches, StepSampler, stack
-from dehaze_core.training.losses import LossWeights, evaluate
+from dehaze_core.training.log import LOSS, MINUTES, TrainLog
+from dehaze_core.training.losses import evaluate
+from dehaze_core.training.recipe import TrainRecipe
 
-CONTEXT_BUDGETS = (16, 64, 256, 4096)
+CONTEXT_BUDGETS = (16, 64, 256, 1024)
 """Key budgets drawn while training, so that pooled context is nothing new at inference."""
+
+CHECKPOINT, BEST = "state.pt", "best.pt"
 
 VALIDATION_IMAGES = 16
 """Held-out images per level."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainRecipe:
-    """Everything that shapes a training run.
-
-    Attributes:
-        minutes: Time budget over all resumed parts; the learning rate follows it.
-        learning_rate: Peak rate of AdamW.
-        warmup: Share of the budget in which the rate rises.
-        weight_decay: Of AdamW.
-        clip: Largest gradient norm.
-        ema: Decay of the averaged weights per step.
-        seed: Seed of the batches and the initial weights.
-        workers: Processes that make batches.
-        config: Shape of the network.
-        weights: Weights of the loss.
-    """
-
-    minutes: float
-    learning_rate: float = 1e-3
-    warmup: float = 0.02
-    weight_decay: float = 0.01
-    clip: float = 0.5
-    ema: float = 0.998
-    seed: int = 20
-    workers: int = 1
-    config: LiteConfig = field(default_factory=LiteConfig)
-    weights: LossWeights = field(default_factory=LossWeights)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain data."""
-        return asdict(self)
 
 
 @dataclass
@@ -75,7 +47,10 @@ class TrainState:
 
 
 class Trainer:
-    """Trains a `DehazeXLLite` until its time budget is used up.
+    """Trains a `DehazeXLLite` until its time budget is used up or it has stopped to learn.
+
+    With a recipe that has patience, the averaged weights of the lowest held-out loss are kept as
+    `best.pt`, and a training that ends early returns those.
 
     Args:
         recipe: The recipe.
@@ -85,10 +60,10 @@ class Trainer:
             is resumed.
         place: Device to train on, with its number format for matrix products.
         report: Receives one line of text now and then.
-    """
 
-    validate_every = 300.0
-    """Seconds between validations and checkpoints."""
+    Raises:
+        SettingsError: The checkpoint in the folder is of another recipe.
+    """
 
     def __init__(
         self,
@@ -99,10 +74,6 @@ class Trainer:
         place: Device,
         report: Callable[[str], None],
     ) -> None:
-        if recipe.minutes <= 0:
-            raise SettingsError(
-                f"A training budget of {recipe.minutes} minutes was given, expected > 0."
-            )
         self.recipe = recipe
         self.train_batches = train
         self.folder = folder
@@ -110,13 +81,16 @@ class Trainer:
         self.device = place.torch
         self.report = report
         folder.mkdir(parents=True, exist_ok=True)
+        self.log = TrainLog(folder)
         self.validation = _validation_set(validation, recipe.seed)
         self.state = self._initial_state()
 
     def run(self) -> DehazeXLLite:
-        """Train until the budget is used up and return the averaged network."""
+        """Train to the end and return the averaged network."""
         state, recipe = self.state, self.recipe
-        budget = recipe.minutes * 60
+        budget, pause = recipe.minutes * 60, recipe.validate_every * 60
+        if state.step == 0:
+            self._validate_and_save(math.nan)
         loader = DataLoader(
             self.train_batches,
             batch_size=None,
@@ -126,7 +100,7 @@ class Trainer:
         )
         losses: list[float] = []
         tick = time.monotonic()
-        next_validation = state.seconds + self.validate_every
+        next_validation = state.seconds + pause
         for batch in loader:
             losses.append(self._step(batch, state.seconds / budget))
             now = time.monotonic()
@@ -134,26 +108,46 @@ class Trainer:
             tick = now
             done = state.seconds >= budget
             if state.seconds >= next_validation or done:
-                self._log(sum(losses) / len(losses))
+                self._validate_and_save(sum(losses) / len(losses))
                 losses.clear()
-                next_validation = state.seconds + self.validate_every
+                next_validation = state.seconds + pause
                 tick = time.monotonic()
+                done = done or self._has_stopped_to_learn()
             if done:
                 break
         return state.average
 
+    def _has_stopped_to_learn(self) -> bool:
+        patience = self.recipe.patience
+        if patience is None or self.log.since_best() < patience:
+            return False
+        self.report(f"The held-out loss was lower {patience} validations ago; stopping.")
+        best = self.folder / BEST
+        # A run that was given patience only later may have its best behind it.
+        if best.is_file():
+            self.state.average.load_state_dict(
+                torch.load(best, map_location=self.device, weights_only=True)
+            )
+        return True
+
     def validate(self) -> dict[str, float]:
-        """Return mean PSNR in dB per haze level on held-out sites, and RMS change in DN on L0."""
+        """Score the averaged network on held-out sites.
+
+        Returns:
+            The mean loss, the mean PSNR in dB per haze level, and the RMS change in DN of L0.
+        """
         model = self.state.average.eval()
-        result: dict[str, float] = {}
+        scores: dict[str, float] = {}
+        losses = []
         with torch.inference_mode():
             for level, batch in self.validation.items():
-                mse = evaluate(model, batch.to(self.device), self.recipe.weights).mse
+                outcome = evaluate(model, batch.to(self.device), self.recipe.weights)
+                losses.append(float(outcome.loss))
                 if level == "L0":
-                    result["L0_rms_dn"] = float(mse.sqrt().mean()) * 255
+                    scores["L0_rms_dn"] = float(outcome.mse.sqrt().mean()) * 255
                 else:
-                    result[level] = float((-10 * torch.log10(mse)).mean())
-        return result
+                    scores[level] = float((-10 * torch.log10(outcome.mse)).mean())
+        return {LOSS: sum(losses) / len(losses), **scores}
 
     def _step(self, batch: Batch, progress: float) -> float:
         state, recipe = self.state, self.recipe
@@ -185,10 +179,13 @@ class Trainer:
         optimiser = torch.optim.AdamW(
             model.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
+        if self.recipe.checkpointing:
+            _recompute_stages(model)
         state = TrainState(model, average, optimiser)
-        path = self.folder / "state.pt"
+        path = self.folder / CHECKPOINT
         if path.is_file():
             saved = torch.load(path, map_location=self.device, weights_only=True)
+            self._refuse_other_recipe(saved)
             model.load_state_dict(saved["model"])
             average.load_state_dict(saved["average"])
             optimiser.load_state_dict(saved["optimiser"])
@@ -196,34 +193,53 @@ class Trainer:
             self.report(f"Resumed at step {state.step} after {state.seconds / 60:.1f} min.")
         return state
 
+    def _refuse_other_recipe(self, saved: dict[str, Any]) -> None:
+        mine = self.recipe.shaping()
+        # Checkpoints of earlier versions do not tell.
+        theirs = saved.get("recipe", mine)
+        other = sorted(name for name in mine if theirs.get(name) != mine[name])
+        if other:
+            raise SettingsError(
+                f"The checkpoint in {self.folder} is of a recipe with other values of "
+                f"{', '.join(other)}.",
+                hint="Choose another --out, or go on with the recipe it was begun with.",
+            )
+
     def _save(self) -> None:
         state = self.state
-        partial = self.folder / "state.partial"
-        torch.save(
+        self._write(
+            CHECKPOINT,
             {
                 "model": state.model.state_dict(),
                 "average": state.average.state_dict(),
                 "optimiser": state.optimiser.state_dict(),
                 "step": state.step,
                 "seconds": state.seconds,
+                "recipe": self.recipe.shaping(),
             },
-            partial,
         )
-        os.replace(partial, self.folder / "state.pt")
 
-    def _log(self, loss: float) -> None:
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        partial = self.folder / f"{name}.partial"
+        torch.save(content, partial)
+        os.replace(partial, self.folder / name)
+
+    def _validate_and_save(self, loss: float) -> None:
+        state = self.state
         scores = self.validate()
         self._save()
-        row = {"minutes": round(self.state.seconds / 60, 2), "step": self.state.step, "loss": loss}
-        row.update(scores)
-        path = self.folder / "log.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as lines:
-            writer = csv.DictWriter(lines, fieldnames=list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        row = {MINUTES: round(state.seconds / 60, 2), "step": state.step, "loss": loss, **scores}
+        self.log.add(row)
+        if self.recipe.patience is not None and self.log.since_best() == 0:
+            self._write(BEST, state.average.state_dict())
+        self.log.draw()
         self.report("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
+
+
+def _recompute_stages(model: DehazeXLLite) -> None:
+    """Keep only the inputs of the encoder's and decoder's stages for the way back."""
+    for stage in (*model.encoder, *model.decoder):
+        stage.forward = partial(checkpoint, stage.forward, use_reentrant=False)
 
 
 def _schedule(progress: float, warmup: float) -> float:

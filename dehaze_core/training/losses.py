@@ -20,34 +20,10 @@ from dehaze_core.models.dehazexl.lite import (
 )
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
 from dehaze_core.training.batches import Batch
+from dehaze_core.training.recipe import LossWeights
 
 CLEAR_BELOW = 0.02
 """Optical thickness below which a token counts as clear."""
-
-
-@dataclass(frozen=True, slots=True)
-class LossWeights:
-    """Weights of the parts of the loss.
-
-    Attributes:
-        image: L1 in display values.
-        psnr: Logarithm of the mean square error of every image, so that each counts as it does
-            in a mean PSNR.
-        smooth: L1 after averaging over 16 x 16 px: colour and brightness.
-        thickness: L1 of the transmission.
-        texture: L1 of the transmission's differences between neighbours, over one and four cells:
-            haze is smooth, and roads, roofs or the network's own grid must not show in it.
-        airlight: L1 of the airlight, weighted by how much of it is in the image.
-        presence: Cross entropy of there being haze at all, token by token.
-    """
-
-    image: float = 1.0
-    psnr: float = 0.05
-    smooth: float = 1.0
-    thickness: float = 0.5
-    texture: float = 0.5
-    airlight: float = 0.3
-    presence: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +75,9 @@ def evaluate(
         + weights.psnr * torch.log(mse + 3e-5).mean()
         + weights.smooth * F.avg_pool2d(difference, 16 // step).abs().mean()
     )
+    if weights.frequency:
+        spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="ortho"))
+        image = image + weights.frequency * spectrum.abs().mean()
     return Outcome(image + _haze_loss(maps, scene, batch, quarter, weights), mse.detach())
 
 

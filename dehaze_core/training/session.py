@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from dehaze_core.engine.device import choose_device, use_threads
+from dehaze_core.engine.device import choose_device, for_training, use_threads
 from dehaze_core.engine.settings import DeviceChoice
 from dehaze_core.models import ModelCard, save_model
+from dehaze_core.models.dehazexl.lite import TOKEN_PX, DehazeXLLite
 from dehaze_core.training.batches import HazyBatches
-from dehaze_core.training.imagery import load_images, load_textures
-from dehaze_core.training.loop import Trainer, TrainRecipe
+from dehaze_core.training.imagery import ImagePool, licences, load_images, load_textures
+from dehaze_core.training.loop import Trainer
+from dehaze_core.training.recipe import TrainRecipe
 
 NAME = "dehazexl-lite"
 
@@ -66,7 +71,7 @@ def train_lite(
         DehazeError: There are no images, or a setting is wrong.
     """
     use_threads(threads)
-    place = choose_device(cast(DeviceChoice, device))
+    place = for_training(choose_device(cast(DeviceChoice, device)))
     train, validation = load_images(folders.data)
     report(
         f"{len(train)} images of {len(train.sites)} sites to train on, {len(validation)} of "
@@ -75,21 +80,55 @@ def train_lite(
     textures = load_textures(folders.textures) if folders.textures is not None else []
     trainer = Trainer(
         recipe,
-        HazyBatches(train, textures, recipe.seed),
-        HazyBatches(validation, textures, recipe.seed + 1),
+        HazyBatches(train, textures, recipe.seed, recipe.batches),
+        HazyBatches(validation, textures, recipe.seed + 1, recipe.batches),
         folders.out,
         place,
         report,
     )
     network = trainer.run()
-    facts: dict[str, Any] = {
-        "images": len(train),
-        "sites": sorted(train.sites),
-        "held_out_sites": sorted(validation.sites),
+    network.raise_presence(prior_correction(recipe))
+    facts = {
+        **_data_facts(folders, train, validation),
         "textures": len(textures),
         "steps": trainer.state.step,
+        "minutes": round(trainer.state.seconds / 60, 1),
         "hardware": f"{place.description}, torch {torch.__version__}",
+        "gflop_per_mpx": round(gflop_per_mpx(network), 2),
         "recipe": recipe.as_dict(),
     }
     scores = {"held_out": trainer.validate()}
     return save_model(network, NAME, folders.out, facts, scores, LIMITS)
+
+
+def _data_facts(folders: TrainFolders, train: ImagePool, validation: ImagePool) -> dict[str, Any]:
+    return {
+        "images": len(train),
+        "licences": licences(folders.data),
+        "sites": sorted(train.sites),
+        "held_out_sites": sorted(validation.sites),
+    }
+
+
+def prior_correction(recipe: TrainRecipe) -> float:
+    """Return what to add to the logit of haze, as other scenes are met in use than in training.
+
+    Bayes' rule: the odds of a class scale with the odds of meeting it (Saerens et al. 2002,
+    "Adjusting the outputs of a classifier to new a priori probabilities").
+    """
+    levels = recipe.batches.levels
+    clear = levels.get("L0", 0.0)
+    hazy = sum(levels.values()) - clear
+    if not clear or not hazy:
+        return 0.0
+    return math.log(clear / hazy) - math.log(recipe.clear_in_use / (1 - recipe.clear_in_use))
+
+
+def gflop_per_mpx(network: DehazeXLLite) -> float:
+    """Return the operations of one pass over a picture, in 10^9 for 10^6 px."""
+    side = 512
+    picture = torch.rand(1, 3, side, side, device=next(network.parameters()).device)
+    whole = torch.ones_like(picture[:, :1])
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(picture, whole, F.avg_pool2d(whole, TOKEN_PX)[:, 0])
+    return float(counter.get_total_flops()) / 1e9 / (side**2 / 1e6)

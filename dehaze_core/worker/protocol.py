@@ -16,7 +16,7 @@ from typing import Any, Union
 PROTOCOL = 1
 """Raised whenever one side could misunderstand the other."""
 
-TASKS = ("run", "plan", "models", "info")
+TASKS = ("run", "plan", "models", "info", "synthesize")
 
 
 class ProtocolError(ValueError):
@@ -29,7 +29,8 @@ class Job:
 
     Args:
         task: One of `TASKS`.
-        parameters: JSON values by name; for `run` and `plan` the fields of the run settings.
+        parameters: JSON values by name; for `run` and `plan` the fields of the run settings,
+            for `synthesize` those of the synthesis settings.
         protocol: Protocol of the side that wrote the job.
     """
 
@@ -55,7 +56,7 @@ class Job:
             content = json.loads(text)
             protocol, task = content["protocol"], content["task"]
             parameters = content.get("parameters", {})
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             raise ProtocolError(f"The job file is not a job: {problem!r}.") from problem
         if protocol != PROTOCOL:
             raise ProtocolError(

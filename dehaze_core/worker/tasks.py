@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dehaze_core import __version__
 from dehaze_core.errors import SettingsError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dehaze_core.engine.progress import Progress
     from dehaze_core.engine.settings import RunSettings
 
+Settings = TypeVar("Settings")
 Values = dict[str, Any]
 Task = Callable[[Mapping[str, Any], "Progress"], Values]
 
@@ -74,7 +75,32 @@ def info(parameters: Mapping[str, Any], progress: Progress) -> Values:
     }
 
 
-TASKS: dict[str, Task] = {"run": run, "plan": plan, "models": models, "info": info}
+def synthesize(parameters: Mapping[str, Any], progress: Progress) -> Values:
+    """Put haze on a clear raster.
+
+    Args:
+        parameters: Fields of `SynthesisSettings`.
+        progress: Told about the way.
+
+    Returns:
+        The report of the synthesis.
+
+    Raises:
+        DehazeError: The job cannot be done.
+    """
+    from dehaze_core import synthesis
+
+    settings = built(synthesis.SynthesisSettings, parameters)
+    return synthesis.synthesize(settings, progress).as_dict()
+
+
+TASKS: dict[str, Task] = {
+    "run": run,
+    "plan": plan,
+    "models": models,
+    "info": info,
+    "synthesize": synthesize,
+}
 
 
 def settings_from(parameters: Mapping[str, Any]) -> RunSettings:
@@ -85,7 +111,16 @@ def settings_from(parameters: Mapping[str, Any]) -> RunSettings:
     """
     from dehaze_core.engine.settings import RunSettings
 
-    known = {entry.name for entry in fields(RunSettings)}
+    return built(RunSettings, parameters)
+
+
+def built(kind: type[Settings], parameters: Mapping[str, Any]) -> Settings:
+    """Build settings of a kind, a frozen dataclass, from JSON values.
+
+    Raises:
+        SettingsError: A name is unknown, a required one is missing, or a value is out of range.
+    """
+    known = {entry.name for entry in fields(cast("Any", kind))}
     unknown = sorted(set(parameters) - known)
     if unknown:
         raise SettingsError(
@@ -99,4 +134,10 @@ def settings_from(parameters: Mapping[str, Any]) -> RunSettings:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in parameters.items()
     }
-    return RunSettings(**values)
+    try:
+        return kind(**values)
+    except SettingsError:
+        raise
+    except (TypeError, ValueError) as error:
+        # A text where a number belongs, a list for a path, a path with a zero byte.
+        raise SettingsError(f"A setting has a value of the wrong kind: {error}.") from error

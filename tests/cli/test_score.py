@@ -60,6 +60,7 @@ def test_csv_has_one_row_an_image(folder: Path, tmp_path: Path) -> None:
 
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [row["name"] for row in rows] == ["a_L0", "b_L1", "large_c_L3"]
+    assert float(rows[1]["angle_out"]) < float(rows[1]["angle_in"])
     assert float(rows[1]["psnr_out"]) > float(rows[1]["psnr_in"])
 
 
@@ -106,6 +107,8 @@ def test_the_dark_channel_baseline_removes_synthetic_haze(tmp_path: Path) -> Non
         (tmp_path / part).mkdir()
         Image.fromarray(image.astype(np.uint8)).save(tmp_path / part / "blocks_L3.png")
 
-    summary = json.loads(run(tmp_path, "--method", "benchmarks.dark_channel:restore", "--json"))
+    summary = json.loads(
+        run(tmp_path, "--method", "dehaze_core.baselines.dark_channel:restore", "--json")
+    )
 
     assert summary["hazy"]["psnr_out"] > summary["hazy"]["psnr_in"] + 3

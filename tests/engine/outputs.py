@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 from rasterio.crs import CRS
 
-from dehaze_core.engine.finalise import write_cog
+from dehaze_core.engine.outputs import write_output
 from dehaze_core.engine.tiff_frame import differences
 from dehaze_core.scene import Frame, open_scene
 
 UTM = CRS.from_epsg(32633).to_wkt(version="WKT2_2019")
+LOCAL = (
+    'ENGCRS["site",EDATUM["pole by the gate"],CS[Cartesian,2],AXIS["(E)",east,ORDER[1]],'
+    'AXIS["(N)",north,ORDER[2]],LENGTHUNIT["metre",1]]'
+)
 PLACE = (10.0, 0.0, 5e5, 0.0, -10.0, 5e6)
 
 
@@ -33,17 +37,25 @@ def write(
     frame: Frame,
     pixels: np.ndarray | None = None,
     mask: np.ndarray | None = None,
+    *,
+    format_name: str = "cog",
     **options: Any,
 ) -> tuple[str, ...]:
     data = pixels_of(frame) if pixels is None else pixels
     options = {"provenance": {}, "progress": lambda share: None, **options}
-    return write_cog(
+    return write_output(
+        format_name,  # type: ignore[arg-type]
         lambda window: data[(slice(None), *window.slices)],
         frame,
         None if mask is None else lambda window: mask[window.slices],
         path,
         **options,
     )
+
+
+def write_folder(path: Path, *content: Any, **options: Any) -> tuple[str, ...]:
+    """Write a zarr group; arguments as those of `write`."""
+    return write(path, *content, format_name="zarr", **options)
 
 
 def assert_carries(path: Path, frame: Frame) -> None:

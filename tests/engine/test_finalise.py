@@ -6,6 +6,9 @@ from __future__ import annotations
 import base64
 import math
 import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from rasterio.crs import CRS
 from dehaze_core.engine.tiff_frame import differences
 from dehaze_core.errors import OutputError, SettingsError
 from dehaze_core.scene import Gcp, open_scene
+from dehaze_core.scene.frame import same_number
 from tests.engine.outputs import assert_carries, frame_of, pixels_of, write
 
 TRAITS: dict[str, dict[str, Any]] = {
@@ -69,15 +73,13 @@ TRAITS: dict[str, dict[str, Any]] = {
             {},
         ),
     },
-    "pixel reference without CRS": {"crs_wkt": None, "tags": {"": {"AREA_OR_POINT": "Point"}}},
     "XML metadata": {"tags": {"xml:XMP": {"xml:XMP": '<x a="1">b=c</x>'}}},
     "control points": {
         "crs_wkt": None,
         "transform": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
         "gcps": tuple(
-            Gcp(float(r), float(c), 10.0 + c, 50.0 - r, 0.0, f"{r}{c}", None)
-            for r in (0, 60)
-            for c in (0, 70)
+            Gcp(float(r), float(c), 10.0 + c, 50.0 - r, 0.0, str(number), None)
+            for number, (r, c) in enumerate(((0, 0), (0, 70), (60, 0), (60, 70)), start=1)
         ),
         "gcp_crs_wkt": CRS.from_epsg(4326).to_wkt(version="WKT2_2019"),
     },
@@ -108,6 +110,47 @@ def test_validator_of_rio_cogeo_has_no_complaint(tmp_path: Path, name: str) -> N
     write(path, frame_of(**TRAITS[name]))
 
     assert cogeo.cog_validate(path, strict=True) == (True, [], [])
+
+
+GDAL_VALIDATOR = """
+import sys
+from osgeo import gdal
+from osgeo_utils.samples.validate_cloud_optimized_geotiff import validate
+gdal.UseExceptions()
+for path in sys.argv[1:]:
+    warnings, errors, _ = validate(path, full_check=True)
+    if warnings or errors:
+        sys.exit(f"{path}: {warnings} {errors}")
+"""
+
+
+def gdal_python() -> str | None:
+    """Return a Python that has GDAL's own bindings and tools, which rasterio does without."""
+    for python in filter(None, (sys.executable, shutil.which("python3", path="/usr/bin"))):
+        found = subprocess.run(
+            [python, "-c", "import osgeo_utils.samples"], check=False, capture_output=True
+        )
+        if found.returncode == 0:
+            return python
+    return None
+
+
+def test_validator_of_gdal_has_no_complaint(tmp_path: Path) -> None:
+    python = gdal_python()
+    if python is None:
+        pytest.skip("no Python with GDAL's tools")
+    for name in ("plain", "one pixel", "larger than a window", "many bands", "tags", "alpha"):
+        write(tmp_path / f"{name}.tif", frame_of(**TRAITS[name]))
+    mask = np.random.default_rng(1).random((600, 700)) > 0.5
+    write(tmp_path / "mask.tif", frame_of(mask="internal", height=600, width=700), mask=mask)
+
+    files = sorted(map(str, tmp_path.glob("*.tif")))
+    checked = subprocess.run(
+        [python, "-c", GDAL_VALIDATOR, *files], check=False, capture_output=True, text=True
+    )
+
+    assert checked.stderr == ""
+    assert checked.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -170,17 +213,34 @@ def test_overviews_average_valid_pixels_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodata", "dtype", "kept"),
-    [((1.0, 2.0, 3.0), "uint8", 1.0), ((float(-(2**63)),) * 3, "int64", None)],
+    ("nodata", "dtype"),
+    [
+        ((1.0, 2.0, 3.0), "uint8"),
+        ((None, 2.0, None), "uint8"),
+        ((math.nan, -1.5, math.inf), "float32"),
+        ((float(-(2**63)),) * 3, "int64"),
+    ],
 )
-def test_nodata_that_a_geotiff_cannot_hold_is_said_to_be_lost(
-    tmp_path: Path, nodata: tuple[float, ...], dtype: str, kept: float | None
+def test_nodata_that_a_geotiff_cannot_hold_lies_beside(
+    tmp_path: Path, nodata: tuple[float | None, ...], dtype: str
 ) -> None:
-    lost = write(tmp_path / "out.tif", frame_of(nodata=nodata, mask="nodata", dtype=dtype))
+    lost = write(tmp_path / "out.tif", frame_of(nodata=nodata, dtype=dtype))
 
-    assert any("nodata" in sentence for sentence in lost)
+    assert len(lost) == 1
+    assert "out.tif.aux.xml" in lost[0]
     with rasterio.open(tmp_path / "out.tif") as raster:
-        assert raster.nodata == kept
+        assert all(map(same_number, raster.nodatavals, nodata))
+
+
+def test_pixel_reference_without_crs_is_said_to_be_lost(tmp_path: Path) -> None:
+    lost = write(
+        tmp_path / "out.tif", frame_of(crs_wkt=None, tags={"": {"AREA_OR_POINT": "Point"}})
+    )
+
+    assert len(lost) == 1
+    assert "AREA_OR_POINT" in lost[0]
+    with rasterio.open(tmp_path / "out.tif") as raster:
+        assert raster.crs is None
 
 
 # ------------------------------------------------------------------ creation options

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from dehaze_core.engine import RunSettings
+from dehaze_core.engine import RunSettings, forecast, preflight
 from dehaze_core.engine.device import Device, choose_device
 from dehaze_core.engine.journal import BlockRecord, Journal
 from dehaze_core.engine.plan import choose_model_bands, draw_plan
@@ -79,6 +81,74 @@ def test_a_limit_below_the_smallest_block_is_refused_with_numbers(
     with pytest.raises(ResourceError, match="1024 MiB may be used") as caught:
         draw_plan(many, model, cpu, settings(memory_limit=1024))
     assert caught.value.code == "MEMORY"
+
+
+def test_a_block_size_that_does_not_fit_is_refused_with_numbers(model: Model, cpu: Device) -> None:
+    with pytest.raises(ResourceError, match=r"4096 px of 3 bands uint8 need \d+ MiB") as caught:
+        draw_plan(HUGE, model, cpu, settings(block_size=4096, memory_limit=2000))
+    assert caught.value.code == "MEMORY"
+
+
+def test_no_plan_takes_more_memory_than_is_free(
+    model: Model, cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "psutil.virtual_memory", lambda: SimpleNamespace(available=1100 * forecast.MIB)
+    )
+
+    assert draw_plan(HUGE, model, cpu, settings(memory_limit=8000)).memory_mib <= 1100
+
+
+def test_blocks_fit_into_the_memory_of_the_device(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = Device(torch.device("cuda"), "CUDA (pretended)", torch.bfloat16)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1000 * 2**20, 8000 * 2**20))
+
+    plan = draw_plan(HUGE, model, cuda, settings(memory_limit=16000))
+
+    assert 0 < plan.device_mib <= 1000
+
+
+def test_a_raster_too_wide_for_a_row_of_tokens_is_refused(model: Model, cpu: Device) -> None:
+    endless = Frame(width=2**31 - 1, height=1, count=1, dtype="uint8")
+
+    with pytest.raises(ResourceError) as caught:
+        draw_plan(endless, model, cpu, settings())
+    assert caught.value.code == "MEMORY"
+
+
+def test_disk_is_forecast_stage_by_stage(model: Model, cpu: Device) -> None:
+    alone = draw_plan(HUGE, model, cpu, settings())
+    layered = draw_plan(HUGE, model, cpu, settings(thickness="thickness.tif"))
+
+    assert alone.disk_mib == alone.disk_stages_mib["writing the output"]
+    # The result in its store, its uncompressed copy with overviews, and the final file.
+    assert alone.disk_mib * forecast.MIB > 3 * HUGE.width * HUGE.height * 3
+    assert all(layered.disk_stages_mib[s] >= mib for s, mib in alone.disk_stages_mib.items())
+    assert layered.disk_mib > alone.disk_mib
+
+
+def test_a_disk_too_small_is_refused_with_the_need_of_each_stage(
+    model: Model, cpu: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = draw_plan(HUGE, model, cpu, settings())
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: 1000 * forecast.MIB)
+
+    with pytest.raises(ResourceError, match=r"1000 MiB can be used.* removing haze") as caught:
+        preflight.check_disk(plan, tmp_path, settings())
+    assert caught.value.code == "DISK"
+
+
+def test_what_an_interrupted_run_holds_need_not_be_free(
+    model: Model, cpu: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Frame(width=600, height=600, count=3, dtype="uint8")
+    plan = draw_plan(small, model, cpu, settings())
+    (tmp_path / "stored").write_bytes(bytes(plan.disk_mib * forecast.MIB))
+    monkeypatch.setattr(preflight, "free_bytes", lambda path: 0)
+
+    preflight.check_disk(plan, tmp_path, settings())
 
 
 def test_block_size_is_rounded_to_whole_tokens(model: Model, cpu: Device) -> None:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import resource
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dehaze_core.engine.result_store import ResultStore
+from dehaze_core.engine.sealed import read_sealed
 from dehaze_core.errors import EngineError, OutputError
 from dehaze_core.grid import Window
 
@@ -107,6 +108,14 @@ def test_store_of_other_settings_is_thrown_away(tmp_path: Path, changes: dict[st
     assert open_store(tmp_path, **changes).restarted_because is None
 
 
+def test_flipped_bit_of_the_settings_hash_is_called_damage(tmp_path: Path) -> None:
+    open_store(tmp_path)
+    journal = tmp_path / "store" / "journal.json"
+    journal.write_bytes(journal.read_bytes().replace(b'"a"', b'"b"'))
+
+    assert "damaged" in (open_store(tmp_path).restarted_because or "")
+
+
 @pytest.mark.parametrize("name", ["journal.json", "zarr.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", None])
 def test_store_with_damaged_records_is_thrown_away(
@@ -196,15 +205,43 @@ def test_threads_write_disjoint_windows(tmp_path: Path) -> None:
     assert np.array_equal(store.read(Window(0, 0, 100, 90)), data)
 
 
-def test_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_store_killed_before_its_first_record_is_started_again(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "photo.jpg").write_text("dear")
+    (tmp_path / "store" / f"zarr.{uuid.uuid4().hex}.partial").write_text("{")
 
-    with pytest.raises(OutputError) as caught:
+    store = open_store(tmp_path)
+
+    fill(store, pixels())
+    assert store.is_complete(Window(0, 0, 100, 90))
+    assert partial_files(tmp_path) == []
+
+
+def test_chunks_torn_by_a_kill_do_not_stay_on_the_disk(tmp_path: Path) -> None:
+    fill(open_store(tmp_path), pixels())
+    chunk = tmp_path / "store" / "c" / "0" / "1" / "1"
+    chunk.with_suffix(f".{uuid.uuid4().hex}.partial").write_bytes(chunk.read_bytes()[:100])
+
+    again = open_store(tmp_path)
+
+    assert again.restarted_because is None
+    assert again.is_complete(Window(0, 0, 100, 90))
+    assert partial_files(tmp_path) == []
+
+
+def test_link_in_place_of_the_store_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "photo.jpg").write_text("dear")
+    (tmp_path / "store").symlink_to(precious)
+
+    with pytest.raises(OutputError):
         open_store(tmp_path)
 
-    assert caught.value.code == "OUTPUT_FOLDER"
-    assert (tmp_path / "store" / "photo.jpg").read_text() == "dear"
+    assert (precious / "photo.jpg").read_text() == "dear"
+
+
+def partial_files(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.partial"))
 
 
 def test_interrupted_creation_and_clearing_are_recovered_from(tmp_path: Path) -> None:
@@ -246,7 +283,8 @@ def test_full_disk_is_explained_and_the_run_can_go_on(tmp_path: Path) -> None:
 def test_journal_names_format_and_settings(tmp_path: Path) -> None:
     open_store(tmp_path, settings_hash="abc")
 
-    journal = json.loads((tmp_path / "store" / "journal.json").read_text())
+    journal = read_sealed(tmp_path / "store" / "journal.json")
 
+    assert journal is not None
     assert journal["settings_hash"] == "abc"
     assert journal["format"] == 1

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from dehaze_core.engine import Report, RunSettings, Silent, run
+from dehaze_core.engine import Report, RunSettings, Silent, run, runner
 from dehaze_core.engine.workspace import Workspace
 from dehaze_core.errors import OutputError, ResourceError
 from dehaze_core.scene.srgb import encode_uint8
@@ -83,6 +83,52 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_run_killed_between_its_outputs_goes_on_without_overwriting(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watcher(Silent):
+        fractions: list[float] = []  # noqa: RUF012 - one instance
+
+        def update(self, fraction: float, text: str) -> None:
+            self.fractions.append(fraction)
+
+    out, layer, watcher = tmp_path / "out.tif", tmp_path / "layer.tif", Watcher()
+    write = runner.write_output
+    left = iter(range(1))
+
+    def failing(*arguments: object, **options: object) -> object:
+        if next(left, None) is None:
+            raise Interruption
+        return write(*arguments, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "write_output", failing)
+        with pytest.raises(Interruption):
+            start(source, out, thickness=str(layer), overwrite=False)
+    there = layer.exists(), out.exists()
+    report = start(source, out, watcher, thickness=str(layer), overwrite=False)
+
+    assert there == (True, False)
+    assert report.resumed_blocks == report.blocks
+    assert out.exists()
+    assert watcher.fractions == sorted(watcher.fractions)
+
+
+def test_going_on_replaces_no_file_but_the_interrupted_run_s_own(
+    source: Path, tmp_path: Path
+) -> None:
+    dear = tmp_path / "dear.tif"
+    dear.write_bytes(b"dear")
+    with pytest.raises(Interruption):
+        start(source, tmp_path / "out.tif", Interrupter(0.6), thickness=str(tmp_path / "layer.tif"))
+
+    with pytest.raises(OutputError) as caught:
+        start(source, tmp_path / "out.tif", thickness=str(dear), overwrite=False)
+
+    assert caught.value.code == "OUTPUT_EXISTS"
+    assert dear.read_bytes() == b"dear"
+
+
 def test_other_settings_start_clean_and_say_so(source: Path, tmp_path: Path) -> None:
     out, listener = tmp_path / "out.tif", Listener()
     with pytest.raises(Interruption):
@@ -113,6 +159,29 @@ def test_the_block_size_of_the_interrupted_run_is_kept(source: Path, tmp_path: P
 
     assert report.block_size == 192
     assert report.resumed_blocks > 0
+
+
+def test_the_block_size_of_another_job_is_not(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    with pytest.raises(Interruption):
+        start(source, out, Interrupter(0.6), block_size=192, strength=0.3)
+
+    report = start(source, out, block_size=None)
+
+    assert report.block_size != 192
+    assert report.resumed_blocks == 0
+
+
+def test_a_damaged_store_starts_over_and_says_so(source: Path, tmp_path: Path) -> None:
+    out, listener = tmp_path / "out.tif", Listener()
+    with pytest.raises(Interruption):
+        start(source, out, Interrupter(0.85))
+    (tmp_path / ".out.tif.dehaze" / "result" / "journal.json").write_text("{}")
+
+    report = start(source, out, listener)
+
+    assert report.resumed_blocks == 0
+    assert listener.warnings
 
 
 def test_a_damaged_block_is_computed_again(source: Path, tmp_path: Path) -> None:
@@ -179,3 +248,36 @@ def test_missing_output_folder_is_refused(source: Path, tmp_path: Path) -> None:
         start(source, tmp_path / "none" / "out.tif")
 
     assert caught.value.code == "OUTPUT_FOLDER"
+
+
+def test_a_second_run_on_the_same_haze_thickness_is_refused(source: Path, tmp_path: Path) -> None:
+    layer = str(tmp_path / "layer.tif")
+    with Workspace(tmp_path / "layer.tif"), pytest.raises(ResourceError) as caught:
+        start(source, tmp_path / "out.tif", thickness=layer)
+
+    assert caught.value.code == "OUTPUT_BUSY"
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_creation_options_are_for_the_image_alone(source: Path, tmp_path: Path) -> None:
+    out, layer = tmp_path / "out.tif", tmp_path / "layer.tif"
+
+    start(source, out, thickness=str(layer), creation_options=("COMPRESS=WEBP",))
+
+    with rasterio.open(out) as image, rasterio.open(layer) as thickness:
+        assert image.compression.name == "webp"
+        assert thickness.compression.name == "deflate"
+        assert "torch" in image.tags()["DEHAZE_LIBRARIES"]
+
+
+def test_memory_that_runs_out_anywhere_is_a_resource_error(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*arguments: object, **options: object) -> None:
+        raise MemoryError("Unable to allocate 2 GiB")
+
+    monkeypatch.setattr(runner, "write_output", exhausted)
+
+    with pytest.raises(ResourceError, match="Unable to allocate 2 GiB") as caught:
+        start(source, tmp_path / "out.tif")
+    assert caught.value.code == "MEMORY"

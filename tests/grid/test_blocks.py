@@ -75,3 +75,19 @@ def test_block_outside_the_grid_does_not_exist() -> None:
 
     with pytest.raises(IndexError):
         grid[len(grid)]
+
+
+@given(grids, st.one_of(st.none(), st.integers(1, 300)))
+def test_pieces_cover_their_block_and_need_no_pixel_outside_of_it(
+    grid: BlockGrid, side: int | None
+) -> None:
+    for block in grid:
+        seen = np.zeros((block.core.height, block.core.width), int)
+        for piece in grid.pieces(block, side):
+            seen[piece.core.within(block.core).slices] += 1
+            halo = piece.outer.within(block.outer)
+            assert halo == halo.clipped(block.outer.height, block.outer.width)
+            assert piece.outer == piece.core.padded(grid.halo).clipped(
+                grid.padded_height, grid.padded_width
+            )
+        assert (seen == 1).all()

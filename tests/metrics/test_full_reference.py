@@ -10,7 +10,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from dehaze_core.errors import InputError, SettingsError
-from dehaze_core.metrics import ErrorSums, ciede2000, psnr, rms_change, ssim
+from dehaze_core.metrics import ErrorSums, ciede2000, psnr, rms_change, spectral_angle, ssim
 
 
 def pair(height: int = 70, width: int = 100, bands: int = 3, seed: int = 0) -> tuple:
@@ -229,3 +229,34 @@ def test_ciede2000_needs_exactly_red_green_and_blue() -> None:
 
     with pytest.raises(InputError, match="three bands"):
         ciede2000(noisy, clear)
+
+
+def test_spectral_angle_of_known_vectors() -> None:
+    red, yellow = np.zeros((3, 2, 2)), np.zeros((3, 2, 2))
+    red[0], yellow[:2] = 1, 1
+
+    assert spectral_angle(red, yellow) == pytest.approx(45)
+    assert spectral_angle(red, 7 * red) == pytest.approx(0, abs=1e-5)
+
+
+def test_spectral_angle_leaves_out_zero_vectors_and_invalid_pixels() -> None:
+    first, second = np.ones((3, 2, 3)), np.ones((3, 2, 3))
+    first[:, 0, 0] = 0  # no direction on one side
+    second[:, 0, 1] = 0
+    second[:2, 0, 2] = 0  # 54.7 degrees, but invalid
+    second[0, 1, 0] = 0  # the one that counts, among three
+    valid = np.ones((2, 3), bool)
+    valid[0, 2] = False
+
+    expected = math.degrees(math.acos(2 / math.sqrt(6))) / 3
+
+    assert spectral_angle(first, second, valid=valid) == pytest.approx(expected, abs=1e-5)
+    assert math.isnan(spectral_angle(np.zeros((3, 2, 2)), np.ones((3, 2, 2))))
+
+
+def test_spectral_angle_of_bytes_does_not_overflow() -> None:
+    noisy, clear = pair(height=300)
+
+    assert spectral_angle(noisy, clear) == pytest.approx(
+        spectral_angle(noisy.astype(float), clear.astype(float))
+    )

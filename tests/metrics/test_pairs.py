@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dehaze_core.errors import InputError, ModelError
-from dehaze_core.metrics.pairs import PairScore, Summary, find_pairs, load_picture, score_pair
+from dehaze_core.errors import InputError, ModelError, OutputError
+from dehaze_core.metrics.pairs import LoadedPair, PairScore, Summary, find_pairs, load_picture
 
 
 def put(path: Path, picture: np.ndarray, mode: str | None = None) -> None:
@@ -28,7 +28,20 @@ def picture(value: int, side: int = 24) -> np.ndarray:
 def fake_score(name: str, psnr_in: float, psnr_out: float, change: float = 0.0) -> PairScore:
     level = name[-2:]
     return PairScore(
-        name, level, name.startswith("large"), psnr_in, psnr_out, 0.5, 0.6, 20, 10, change, 0.1
+        name=name,
+        level=level,
+        large=name.startswith("large"),
+        psnr_in=psnr_in,
+        psnr_out=psnr_out,
+        ssim_in=0.5,
+        ssim_out=0.6,
+        ciede_in=20,
+        ciede_out=10,
+        angle_in=3,
+        angle_out=2,
+        change_dn=change,
+        seam=1,
+        seconds=0.1,
     )
 
 
@@ -42,6 +55,19 @@ def test_partners_are_found_by_stem_whatever_their_format(tmp_path: Path) -> Non
 
     assert (first.level, first.large, first.clear.name) == ("L4", True, "large_sea_L4.webp")
     assert (second.level, second.large, second.clear.name) == ("L2", False, "park_L2.jpg")
+
+
+def test_a_data_set_with_a_folder_for_each_level_is_read(tmp_path: Path) -> None:
+    put(tmp_path / "clear" / "park.png", picture(60))
+    for level in ("L1", "L3"):
+        put(tmp_path / level / "park.png", picture(120))
+
+    pairs = find_pairs(tmp_path)
+
+    assert [(p.name, p.level, p.clear.name) for p in pairs] == [
+        ("park_L1", "L1", "park.png"),
+        ("park_L3", "L3", "park.png"),
+    ]
 
 
 def test_a_name_without_level_is_accepted(tmp_path: Path) -> None:
@@ -69,7 +95,7 @@ def test_an_ambiguous_partner_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_the_two_parts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'hazy'"):
+    with pytest.raises(InputError, match="expected hazy"):
         find_pairs(tmp_path)
 
 
@@ -128,9 +154,8 @@ def test_input_and_output_are_both_compared_with_the_reference(tmp_path: Path) -
     put(tmp_path / "hazy" / "a_L1.png", picture(120))
     put(tmp_path / "clear" / "a_L1.png", picture(60))
 
-    score, restored = score_pair(find_pairs(tmp_path)[0], lambda hazy: hazy - np.uint8(55))
+    score = LoadedPair.load(find_pairs(tmp_path)[0]).score(lambda hazy: hazy - np.uint8(55))
 
-    assert np.array_equal(restored, picture(120) - 55)
     assert score.psnr_out > score.psnr_in + 10
     assert score.ciede_out < score.ciede_in
     assert score.change_dn == pytest.approx(55)
@@ -141,7 +166,70 @@ def test_a_restorer_that_changes_the_shape_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "clear" / "a_L1.png", picture(60))
 
     with pytest.raises(ModelError, match="expected"):
-        score_pair(find_pairs(tmp_path)[0], lambda hazy: hazy[1:])
+        LoadedPair.load(find_pairs(tmp_path)[0]).score(lambda hazy: hazy[1:])
+
+
+def test_what_is_scored_is_the_file_that_is_kept(tmp_path: Path) -> None:
+    put(tmp_path / "hazy" / "a_L1.png", picture(120))
+    put(tmp_path / "clear" / "a_L1.png", picture(60))
+    loaded = LoadedPair.load(find_pairs(tmp_path)[0])
+
+    kept = loaded.score(lambda hazy: hazy - np.uint8(55), tmp_path / "new" / "a.png")
+
+    assert np.array_equal(load_picture(tmp_path / "new" / "a.png"), picture(120) - 55)
+    assert kept.psnr_out == loaded.score(lambda hazy: hazy - np.uint8(55)).psnr_out
+
+
+def test_a_picture_that_cannot_be_kept_is_an_output_error(tmp_path: Path) -> None:
+    put(tmp_path / "hazy" / "a_L1.png", picture(120))
+    put(tmp_path / "clear" / "a_L1.png", picture(60))
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(OutputError) as caught:
+        LoadedPair.load(find_pairs(tmp_path)[0]).score(lambda hazy: hazy, tmp_path / "file" / "a")
+    assert caught.value.code == "OUTPUT_FOLDER"
+
+
+def test_a_pair_of_two_sizes_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "hazy" / "a_L1.png", picture(120))
+    put(tmp_path / "clear" / "a_L1.png", picture(60, side=30))
+
+    with pytest.raises(InputError, match="a_L1 has a hazy picture of 24 x 24"):
+        LoadedPair.load(find_pairs(tmp_path)[0])
+
+
+def test_two_hazy_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
+    put(tmp_path / "hazy" / "a_L1.png", picture(120))
+    put(tmp_path / "hazy" / "a_L1.jpg", picture(120))
+    put(tmp_path / "clear" / "a_L1.png", picture(60))
+
+    with pytest.raises(InputError, match=r"found a_L1\.jpg, a_L1\.png"):
+        find_pairs(tmp_path)
+
+
+def test_seams_are_told_relative_to_those_of_the_ground(tmp_path: Path) -> None:
+    ground = np.random.default_rng(4).integers(60, 180, (300, 520, 3)).astype(np.uint8)
+    ground[256:] += 40  # a field ends just where a slice might
+    put(tmp_path / "hazy" / "a_L1.png", ground)
+    put(tmp_path / "clear" / "a_L1.png", ground)
+    loaded = LoadedPair.load(find_pairs(tmp_path)[0])
+
+    def in_two(hazy: np.ndarray) -> np.ndarray:
+        hazy = hazy.copy()
+        hazy[:, 256:512] -= 40
+        return hazy
+
+    assert loaded.score(lambda hazy: hazy - np.uint8(20)).seam == pytest.approx(1)
+    assert loaded.score(in_two).seam > 1.1
+
+
+def test_a_picture_without_grid_lines_has_no_seam_score(tmp_path: Path) -> None:
+    put(tmp_path / "hazy" / "a_L1.png", picture(120))
+    put(tmp_path / "clear" / "a_L1.png", picture(60))
+
+    score = LoadedPair.load(find_pairs(tmp_path)[0]).score(lambda hazy: hazy)
+
+    assert math.isnan(score.seam)
 
 
 def test_summary_averages_images_and_keeps_clear_ones_apart() -> None:

@@ -76,5 +76,20 @@ def test_an_image_without_valid_steps_has_no_score() -> None:
 def test_impossible_grids_are_refused() -> None:
     with pytest.raises(SettingsError, match="2 px"):
         seam_score(noise(), step=1)
+    with pytest.raises(SettingsError, match="1 px"):
+        seam_score(noise(), step=32, near=0)
     with pytest.raises(InputError, match="no grid line"):
         seam_score(noise(20, 20), step=32)
+
+
+def test_uneven_detail_is_no_seam_when_only_neighbours_are_compared() -> None:
+    # Nothing but the middle of the image, where the only line runs, has any detail.
+    image = np.full((1, 64, 300), 100.0)
+    image[:, :, 140:180] = np.random.default_rng(2).normal(100, 20, (1, 64, 40))
+
+    assert seam_score(image, step=160) > 5
+    assert seam_score(image, step=160, near=4) == pytest.approx(1, abs=0.2)
+
+
+def test_neighbours_of_a_seam_show_it_as_well() -> None:
+    assert seam_score(tiled(noise(), 32, 20), step=32, near=4) > 3

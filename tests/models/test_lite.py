@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -55,8 +57,8 @@ def _token_error(network: DehazeXLLite, halo: int) -> float:
     core = _in_tokens(CORE)
     inset = slice(halo // 32, halo // 32 + core.stop - core.start)
 
-    whole = network.tokens(network.skips(rgb, valid))[:, core, core]
-    block = network.tokens(network.skips(rgb[outer], valid[outer]))[:, inset, inset]
+    whole = network.tokens(rgb, network.skips(rgb, valid))[:, core, core]
+    block = network.tokens(rgb[outer], network.skips(rgb[outer], valid[outer]))[:, inset, inset]
 
     return float((whole - block).abs().max())
 
@@ -67,7 +69,7 @@ def _map_error(network: DehazeXLLite, halo: int) -> float:
     rgb, valid = torch.rand(1, 3, SIDE, SIDE), torch.ones(1, 1, SIDE, SIDE)
     outer = _with_halo(halo)
     skips = network.skips(rgb, valid)
-    tokens = network.tokens(skips)
+    tokens = network.tokens(rgb, skips)
     hidden = network.context(tokens, torch.ones(1, SIDE // 32, SIDE // 32), 4096)
     scene = network.scene_haze(*network.scene_sums(hidden, torch.ones(1, SIDE // 32, SIDE // 32)))
     conditions = network.conditions(tokens, hidden)
@@ -114,6 +116,21 @@ def test_outputs_are_physical(network: DehazeXLLite) -> None:
     assert (maps.thickness >= 0).all()
     assert ((maps.airlight > 0) & (maps.airlight < 1.2)).all()
     assert (scene.ratios > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        ({"widths": (32, 64)}, "widths"),
+        ({"widths": (8, 16, 24, 30)}, "multiple of 4"),
+        ({"encoder_kernels": (5, 5, 4, 3)}, "even"),
+        ({"decoder_blocks": (1, 0, 1)}, "decoder_blocks"),
+        ({"context_heads": 2.0}, "context_heads"),
+    ],
+)
+def test_shapes_that_no_network_can_have_are_refused(shape: dict[str, Any], found: str) -> None:
+    with pytest.raises(ValueError, match=found):
+        LiteConfig(**shape)
 
 
 def test_configuration_survives_json() -> None:

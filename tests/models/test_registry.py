@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,8 +38,18 @@ def test_saved_weights_load_in_half_precision(folder: Path) -> None:
 
 def test_unknown_model_names_the_known_ones(folder: Path) -> None:
     with pytest.raises(ModelError, match="known are tiny") as caught:
-        load_model("../tiny", folder)
+        load_model("small", folder)
     assert caught.value.code == "MODEL_UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../tiny", "a/b", "a\\b", "", ".", "..", ".tiny", "tiny.", "Tiny", "tiny\n", "x" * 65, 3],
+)
+def test_names_that_are_no_plain_file_names_are_refused(folder: Path, name: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(name, folder)
+    assert caught.value.code == "MODEL_NAME"
 
 
 def test_exchanged_weights_are_refused(folder: Path) -> None:
@@ -66,7 +77,7 @@ def test_malformed_weights_are_refused(folder: Path, content: bytes) -> None:
 
     with pytest.raises(ModelError) as caught:
         load_model("tiny", folder)
-    assert caught.value.code == "MODEL_SHAPE"
+    assert caught.value.code == "MODEL_FORMAT"
 
 
 def test_weights_with_missing_or_extra_tensors_are_refused(folder: Path) -> None:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -153,3 +155,23 @@ def real_engine(package: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("the engine's environment is not set up")
     monkeypatch.setenv("DEHAZE_ENGINE_PYTHON", str(python))
     return python
+
+
+@pytest.fixture(scope="session")
+def qgis_process(profiles: Path, qgis_app: Any) -> Callable[..., dict[str, Any]]:
+    """Run `qgis_process` with the plugin enabled and return its JSON answer."""
+    program = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
+    if program is None:
+        pytest.skip("qgis_process is not installed")
+    subprocess.run([program, "plugins", "enable", "dehaze"], check=True, capture_output=True)
+
+    def run(algorithm: str, folder: Path, **values: Any) -> dict[str, Any]:
+        arguments = [f"--{name}={value}" for name, value in values.items()]
+        ended = subprocess.run(
+            [program, "--json", "run", algorithm, *arguments],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return dict(json.loads(ended.stdout[ended.stdout.index("{") :])["results"])
+
+    return run

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -39,26 +36,6 @@ def feedback(qgis_app: Any) -> Any:
             self.pid = int(found[1]) if found else self.pid
 
     return Listening(False)
-
-
-@pytest.fixture(scope="module")
-def qgis_process(profiles: Path, qgis_app: Any) -> Callable[..., dict[str, Any]]:
-    """Run `qgis_process` with the plugin enabled and return its JSON answer."""
-    program = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
-    if program is None:
-        pytest.skip("qgis_process is not installed")
-    subprocess.run([program, "plugins", "enable", "dehaze"], check=True, capture_output=True)
-
-    def run(algorithm: str, folder: Path, **values: Any) -> dict[str, Any]:
-        arguments = [f"--{name}={value}" for name, value in values.items()]
-        ended = subprocess.run(
-            [program, "--json", "run", algorithm, *arguments],
-            cwd=folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return dict(json.loads(ended.stdout[ended.stdout.index("{") :])["results"])
-
-    return run
 
 
 def pixels(path: Path | str) -> dict[str, Any]:

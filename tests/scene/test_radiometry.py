@@ -190,3 +190,9 @@ def test_nodata_out_of_reach_changes_nothing(dtype: str, nodata: float | None) -
 def test_nan_becomes_a_defined_integer() -> None:
     for dtype in ("uint8", "uint16", "int32"):
         assert quantise(torch.tensor([float("nan")]), dtype, None)[0] == np.iinfo(dtype).min
+
+
+def test_large_numbers_stay_finite_in_half_precision() -> None:
+    stored = quantise(torch.tensor([-1e9, 3.0, 1e9, torch.nan]), "float16", None)
+
+    assert np.array_equal(stored, np.array([-65504, 3, 65504, np.nan], np.float16), equal_nan=True)

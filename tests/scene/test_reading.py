@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +19,9 @@ from rasterio.enums import ColorInterp
 from rasterio.env import get_gdal_config
 
 from dehaze_core.grid import Window
-from dehaze_core.scene import GDAL_CACHE_MIB, GDAL_OPTIONS, open_scene
+from dehaze_core.scene import GDAL_CACHE_MIB, GDAL_OPTIONS, gdal_cache_mib, open_scene
 from dehaze_core.scene.frame import Frame
-from dehaze_core.scene.gdal_source import MOST_GDAL_CACHE_MIB, row_cache
+from dehaze_core.scene.gdal_source import MOST_GDAL_CACHE_MIB
 from dehaze_core.scene.lazy import chunk_shape
 
 MakeRaster = Callable[..., Path]
@@ -275,7 +276,8 @@ def test_long_rows_are_kept_until_the_next_block(
     path = make_raster(data=np.ones((3, 4, width), np.uint8), blockysize=1)
 
     with open_scene(str(path)) as scene:
-        assert round(row_cache(scene.frame) / 2**20) == expected
+        assert gdal_cache_mib(scene.frame) == expected
+        assert gdal_cache_mib(scene.crop(Window(0, 0, 4, 100)).frame) == expected
         assert scene.read(Window(1, width - 9, 3, 9))[1].all()
 
 
@@ -291,3 +293,65 @@ def test_fingerprint_sees_a_changed_file(make_raster: MakeRaster) -> None:
 
     with open_scene(str(path)) as scene:
         assert scene.fingerprint() != before
+
+
+def test_files_are_those_of_all_levels_of_a_virtual_raster(
+    make_raster: MakeRaster, tmp_path: Path
+) -> None:
+    part, outer = nested(make_raster, tmp_path)
+
+    with open_scene(str(outer)) as scene:
+        assert sorted(scene.files) == sorted([outer, tmp_path / "inner.vrt", part])
+
+
+def test_fingerprint_sees_a_part_two_levels_deep(make_raster: MakeRaster, tmp_path: Path) -> None:
+    part, outer = nested(make_raster, tmp_path)
+    with open_scene(str(outer)) as scene:
+        before = scene.fingerprint()
+    make_raster(name=part.name, height=16, width=16, seed=1)
+
+    with open_scene(str(outer)) as scene:
+        assert scene.fingerprint() != before
+
+
+def test_fingerprint_sees_an_archive_that_was_packed_again(
+    make_raster: MakeRaster, tmp_path: Path
+) -> None:
+    pixels = np.full((1, 300, 300), 7, np.uint8)
+    address = pack(make_raster(data=pixels), tmp_path)
+    with open_scene(address) as scene:
+        before = scene.fingerprint()
+        assert scene.files == (tmp_path / "scene.zip",)
+    # Far from the diagonal, where samples of the pixels would lie.
+    pixels[:, 10:20, -20:-10] = 9
+    pack(make_raster(data=pixels), tmp_path)
+
+    with open_scene(address) as scene:
+        assert scene.fingerprint() != before
+
+
+@pytest.mark.parametrize("address", ["/vsisubfile/0,{}", "GTIFF_DIR:1:{}", "vrt://{}?bands=1"])
+def test_file_inside_an_address_is_known(make_raster: MakeRaster, address: str) -> None:
+    path = make_raster()
+
+    with open_scene(address.format(path)) as scene:
+        assert scene.files == (path,)
+
+
+def nested(make_raster: MakeRaster, folder: Path) -> tuple[Path, Path]:
+    """Write a raster into a virtual one, that into another; return the first and the last."""
+    part = make_raster(name="part.tif", height=16, width=16)
+    for inner, outer in (("part.tif", "inner.vrt"), ("inner.vrt", "outer.vrt")):
+        (folder / outer).write_text(
+            '<VRTDataset rasterXSize="16" rasterYSize="16">'
+            '<VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+            f'<SourceFilename relativeToVRT="1">{inner}</SourceFilename>'
+            "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+        )
+    return part, folder / "outer.vrt"
+
+
+def pack(raster: Path, folder: Path) -> str:
+    with zipfile.ZipFile(folder / "scene.zip", "w") as archive:
+        archive.write(raster, raster.name)
+    return f"/vsizip/{folder}/scene.zip/{raster.name}"

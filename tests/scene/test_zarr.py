@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rioxarray
 import xarray as xr
+import zarr
 from affine import Affine
 from rasterio.crs import CRS
 
@@ -138,3 +139,39 @@ def test_damaged_zarr_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_scene(str(store))
     assert caught.value.code == "INPUT_UNREADABLE"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"nodata": ["much"]},
+        {"rpcs": [1, 2]},
+        {"tags": "none"},
+        {"scales": [{}]},
+        {"band_tags": ["x"]},
+        {"scale_factor": "half"},
+    ],
+)
+def test_malformed_attributes_are_refused(tmp_path: Path, attributes: dict[str, object]) -> None:
+    store = tmp_path / "a.zarr"
+    xr.DataArray(
+        np.ones((1, 8, 8), np.uint8), dims=("band", "y", "x"), name="i"
+    ).to_dataset().to_zarr(store, consolidated=False)
+    zarr.open_array(store / "i", mode="r+").attrs.update(attributes)
+
+    with pytest.raises(InputError) as caught:
+        open_scene(str(store))
+
+    assert caught.value.code == "INPUT_UNREADABLE"
+
+
+def test_unknown_colours_are_none(tmp_path: Path) -> None:
+    xr.DataArray(
+        np.ones((2, 8, 8), np.uint8),
+        dims=("band", "y", "x"),
+        name="i",
+        attrs={"color_interp": ["red", "octarine"]},
+    ).to_dataset().to_zarr(tmp_path / "a.zarr", consolidated=False)
+
+    with open_scene(str(tmp_path / "a.zarr")) as scene:
+        assert scene.frame.color_interp == ("red", "undefined")

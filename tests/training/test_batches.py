@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -22,6 +24,7 @@ from dehaze_core.training.augment import (
 )
 from dehaze_core.training.batches import HazyBatches, StepSampler
 from dehaze_core.training.imagery import ImagePool, load_images, load_textures
+from dehaze_core.training.rasters import ClearRaster
 
 
 @pytest.fixture
@@ -70,9 +73,33 @@ def test_level_zero_is_clear(pool: ImagePool) -> None:
     assert float((sample.hazy.float() - sample.clear.float()).abs().mean()) < 2
 
 
-def test_large_crops_come_from_large_images_or_collages(pool: ImagePool) -> None:
+@pytest.mark.parametrize("size", [1024, 608])
+def test_large_crops_come_from_large_images_or_collages_without_gaps(size: int) -> None:
+    rng = np.random.default_rng(0)
+    small, large = (
+        rng.integers(100, 140, (*shape, 3), dtype=np.uint8) for shape in ((256, 256), (700, 600))
+    )
+    pool = ImagePool({"a": [small], "b": [large]})
+
     for seed in range(6):
-        assert pool.crop(np.random.default_rng(seed), 1024).shape == (1024, 1024, 3)
+        crop = pool.crop(np.random.default_rng(seed), size)
+        assert crop.shape == (size, size, 3)
+        # Bicubic interpolation may leave the range a little.
+        assert 80 < crop.min() <= crop.max() < 160
+
+
+def test_images_too_small_to_cut_from_are_passed_over_however_often() -> None:
+    # A picture of many pixels, and so drawn nearly always, that takes no memory.
+    narrow = np.broadcast_to(np.zeros(3, np.uint8), (100, 10**9, 3))
+    pool = ImagePool({"a": [narrow], "b": [np.full((171, 171, 3), 50, np.uint8)]})
+
+    assert all(pool.crop(np.random.default_rng(seed), 256).min() == 50 for seed in range(3))
+
+
+def test_a_pool_of_small_images_is_refused() -> None:
+    with pytest.raises(InputError, match="170 px, expected 171 px") as caught:
+        ImagePool({"a": [np.zeros((170, 300, 3), np.uint8)]})
+    assert caught.value.code == "INPUT_SIZE"
 
 
 def test_sampler_goes_on_where_it_is_told_to() -> None:
@@ -84,7 +111,7 @@ def test_sites_are_never_split(tmp_path: Path) -> None:
     for site in range(12):
         for number in range(3):
             name = f"s{site}_{number}.png"
-            Image.fromarray(np.full((16, 16, 3), site, np.uint8)).save(tmp_path / name)
+            Image.fromarray(np.full((171, 171, 3), site, np.uint8)).save(tmp_path / name)
             rows.append({"path": name, "site": f"site {site}"})
     with (tmp_path / "MANIFEST.csv").open("w", newline="") as lines:
         writer = csv.DictWriter(lines, ["path", "site"])
@@ -96,6 +123,81 @@ def test_sites_are_never_split(tmp_path: Path) -> None:
     assert not set(train.sites) & set(validation.sites)
     assert len(train) + len(validation) == 36
     assert 0.2 * 36 <= len(validation) < 0.4 * 36
+
+
+def site_of_one_picture(folder: Path, name: str, side: int = 200) -> None:
+    (folder / name).mkdir()
+    Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(folder / name / "clear.png")
+
+
+def test_whole_sites_are_held_out_however_few_there_are(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        site_of_one_picture(tmp_path, name)
+
+    train, validation = load_images(tmp_path)
+
+    assert {*train.sites, *validation.sites} == {"north", "south"}
+    assert len(train) == len(validation) == 1
+
+
+def test_images_of_one_site_are_refused(tmp_path: Path) -> None:
+    site_of_one_picture(tmp_path, "north")
+
+    with pytest.raises(InputError, match=r"'north'.*MANIFEST\.csv") as caught:
+        load_images(tmp_path)
+    assert caught.value.code == "INPUT_SITES"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(64), None])
+def test_a_damaged_picture_is_named(tmp_path: Path, content: bytes | None) -> None:
+    for name in ("north", "south"):
+        site_of_one_picture(tmp_path, name)
+    path = tmp_path / "south" / "clear.png"
+    path.write_bytes(path.read_bytes()[:-40] if content is None else content)
+
+    with pytest.raises(InputError, match=r"south.clear\.png") as caught:
+        load_images(tmp_path)
+    assert caught.value.code == "INPUT_CORRUPT"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_rasters_are_read_in_windows_without_nodata(
+    make_raster: Callable[..., Path], dtype: str
+) -> None:
+    top = 250 if dtype == "uint8" else 9000
+    data = np.random.default_rng(5).integers(1, top, (4, 700, 600)).astype(dtype)
+    data[:, :, :150] = 0
+    path = make_raster(data=data, nodata=0)
+    site_of_one_picture(path.parent, "elsewhere")
+
+    pools = load_images(path.parent)
+
+    (pool,) = (pool for pool in pools if path.parent.name in pool.sites)
+    (raster,) = pool.sites[path.parent.name]
+    assert raster.shape == (700, 600, 3)
+    for seed in range(6):
+        crop = pool.crop(np.random.default_rng(seed), 256)
+        assert crop.shape == (256, 256, 3)
+        assert np.median(crop) > 60
+        assert (crop == 0).all(axis=2).mean() < 0.01
+
+
+def test_rasters_are_open_only_while_they_are_read(make_raster: Callable[..., Path]) -> None:
+    raster = ClearRaster(make_raster(height=300, width=300))
+
+    first = raster.window(np.random.default_rng(1), 256)
+
+    assert str(raster.path) not in [file.path for file in psutil.Process().open_files()]
+    assert np.array_equal(first, raster.window(np.random.default_rng(1), 256))
+
+
+def test_a_raster_of_nodata_is_refused(make_raster: Callable[..., Path]) -> None:
+    path = make_raster(data=np.zeros((3, 300, 300), np.uint8), nodata=0)
+    site_of_one_picture(path.parent, "elsewhere")
+
+    with pytest.raises(InputError) as caught:
+        load_images(path.parent)
+    assert caught.value.code == "INPUT_NODATA"
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
@@ -113,6 +215,32 @@ def test_textures_are_stretched_to_unit_range(tmp_path: Path) -> None:
     assert texture.shape == (32, 32)
     assert texture.min() == 0.0
     assert texture.max() == 1.0
+
+
+def test_zero_in_a_texture_is_no_haze_unless_the_file_says_otherwise(
+    tmp_path: Path, make_raster: Callable[..., Path]
+) -> None:
+    values = np.linspace(100, 200, 64 * 64).reshape(1, 64, 64).astype(np.uint8)
+    values[:, :32] = 0
+    (tmp_path / "textures").mkdir()
+    plain = make_raster("textures/plain.tif", data=values)
+    make_raster("textures/tagged.tif", data=values, nodata=0)
+
+    first, second = load_textures(plain.parent)
+
+    assert first[16:].min() > 0.6
+    assert second[16:].min() < 0.1
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_an_unusable_texture_is_named(tmp_path: Path, constant: bool) -> None:
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(tmp_path / "b9.png")
+    if not constant:
+        (tmp_path / "b9.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    with pytest.raises(InputError, match=r"b9\.png") as caught:
+        load_textures(tmp_path)
+    assert caught.value.code == ("INPUT_TEXTURE" if constant else "INPUT_UNREADABLE")
 
 
 def test_a_residual_veil_is_taken_off_clear_pictures() -> None:

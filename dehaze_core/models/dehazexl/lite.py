@@ -16,7 +16,7 @@ The network is split where a streaming engine has to cut it:
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from dehaze_core.haze.physics import RGB_WAVELENGTHS, angstrom_ratio
 from dehaze_core.models.dehazexl.context import ContextNetwork
-from dehaze_core.models.dehazexl.layers import ConvBlock, Downsample, Stem, Upsample
+from dehaze_core.models.dehazexl.layers import CellExtremes, ConvBlock, Downsample, Stem, Upsample
 
 TOKEN_PX = 32
 """Side of a token in pixels."""
@@ -42,7 +42,12 @@ LOCAL = 4
 
 @dataclass(frozen=True, slots=True)
 class LiteConfig:
-    """Shape of a `DehazeXLLite`; stages are at 1/4, 1/8, 1/16 and 1/32 of the resolution."""
+    """Shape of a `DehazeXLLite`; stages are at 1/4, 1/8, 1/16 and 1/32 of the resolution.
+
+    Raises:
+        ValueError: There is no network of this shape: all are whole numbers above 0, four or three
+            where there are several; kernels are odd, and the last width is a multiple of 4.
+    """
 
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     encoder_blocks: tuple[int, int, int, int] = (1, 1, 2, 2)
@@ -52,7 +57,22 @@ class LiteConfig:
     context_layers: int = 2
     context_heads: int = 4
     context_head_dim: int = 32
-    context_budget: int = 4096
+    context_budget: int = 1024
+
+    def __post_init__(self) -> None:
+        """Check that a network of this shape can be built and run."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not _is_like(value, each.default):
+                raise ValueError(
+                    f"'{each.name}' is {str(value)[:80]}, expected whole numbers above 0, "
+                    f"as many as in {each.default}"
+                )
+        if not all(kernel % 2 for kernel in (*self.encoder_kernels, *self.decoder_kernels)):
+            raise ValueError("kernels are even, expected odd ones, which have a centre")
+        # Half of the code of a position is for rows, half for columns: sines and cosines.
+        if self.widths[-1] % 4:
+            raise ValueError(f"the last width is {self.widths[-1]}, expected a multiple of 4")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data for a model card."""
@@ -85,6 +105,12 @@ class LiteConfig:
         for stage in range(deepest, -1, -1):
             reach = _reach(reach, stage, self.encoder_blocks[stage], self.encoder_kernels[stage])
         return reach
+
+
+def _is_like(value: object, default: object) -> bool:
+    if isinstance(default, tuple) and isinstance(value, tuple):
+        return len(value) == len(default) and all(map(_is_like, value, default))
+    return type(value) is type(default) is int and value > 0
 
 
 def _reach(reach: int, stage: int, blocks: int, kernel: int) -> int:
@@ -134,6 +160,22 @@ class HazeMaps:
     presence: Tensor
     edge_slope: Tensor
 
+    def is_finite(self) -> bool:
+        """Return whether every value of the maps is a number."""
+        maps = (self.thickness, self.airlight, self.edge_slope)
+        return all(bool(values.isfinite().all()) for values in maps)
+
+    def without_gaps(self) -> HazeMaps:
+        """Return the maps with no haze where a value is not a number."""
+        usable = torch.cat((self.thickness, self.airlight, self.edge_slope), dim=1).isfinite()
+        usable = usable.all(dim=1, keepdim=True)
+        return HazeMaps(
+            torch.where(usable, self.thickness, 0.0),
+            torch.where(usable, self.airlight, 0.5),
+            self.presence,
+            torch.where(usable, self.edge_slope, 0.0),
+        )
+
 
 class DehazeXLLite(nn.Module):
     """The network. All inputs are display-encoded RGB, about [0, 1], with a validity mask.
@@ -151,6 +193,7 @@ class DehazeXLLite(nn.Module):
             _stage(w[i], config.encoder_blocks[i], config.encoder_kernels[i]) for i in range(4)
         )
         self.down = nn.ModuleList(Downsample(w[i], w[i + 1]) for i in range(3))
+        self.extremes = CellExtremes(w[3], TOKEN_PX // Stem.patch)
         self.context = ContextNetwork(
             w[3], config.context_layers, config.context_heads, config.context_head_dim
         )
@@ -172,6 +215,11 @@ class DehazeXLLite(nn.Module):
         nn.init.constant_(self.thickness_head.get_parameter("bias")[:1], 0.1)
         nn.init.constant_(self.local_head.get_parameter("bias")[3:], 2.0)
 
+    @torch.no_grad()
+    def raise_presence(self, logits: float) -> None:
+        """Move the threshold between clear and hazy: negative for fewer scenes taken for hazy."""
+        self.local_head.get_parameter("bias")[3:] += logits
+
     def skips(self, rgb: Tensor, valid: Tensor) -> list[Tensor]:
         """Encode pixels to features at 1/4, 1/8 and 1/16.
 
@@ -184,10 +232,11 @@ class DehazeXLLite(nn.Module):
             features.append(self.encoder[i](self.down[i - 1](features[-1])))
         return features
 
-    def tokens(self, skips: list[Tensor]) -> Tensor:
-        """Return the tokens (N, H/32, W/32, C) above features from `skips`."""
+    def tokens(self, rgb: Tensor, skips: list[Tensor]) -> Tensor:
+        """Return the tokens (N, H/32, W/32, C) of an image and its features from `skips`."""
         deepest: Tensor = self.encoder[3](self.down[2](skips[-1]))
-        return deepest
+        extremes: Tensor = self.extremes(rgb)
+        return deepest + extremes
 
     def scene_sums(self, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the terms whose sums over all strips give the haze of the whole scene.
@@ -262,7 +311,7 @@ class DehazeXLLite(nn.Module):
             budget: Largest number of keys; the configuration's by default.
         """
         skips = self.skips(rgb, valid)
-        tokens = self.tokens(skips)
+        tokens = self.tokens(rgb, skips)
         hidden = self.context(tokens, weight, budget or self.config.context_budget)
         scene = self.scene_haze(*self.scene_sums(hidden, weight))
         return self.decode(skips, self.conditions(tokens, hidden), scene), scene

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run will need of memory and disk, forecast before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from dehaze_core.engine.outputs import output_format
+from dehaze_core.engine.settings import RunSettings
+from dehaze_core.grid import BlockGrid
+from dehaze_core.models import Model
+from dehaze_core.models.dehazexl.lite import TOKEN_PX
+from dehaze_core.scene import GDAL_CACHE_MIB, Frame, gdal_cache_mib
+
+DEFAULT_MEMORY_MIB = 1800
+"""Memory a run takes at most unless told otherwise; larger blocks gain little."""
+
+PROCESS_MIB = 730
+"""Python, PyTorch, GDAL with its usual cache, context, the final file; see next constant."""
+
+NETWORK_BYTES_PER_PX = 295
+"""Peak of pass B for each pixel of a block with halo, memory that is free but kept included.
+
+Both numbers are fitted to the peaks that `python -m benchmarks.speed file --block N` prints.
+"""
+
+DEVICE_MIB = 600
+"""Libraries, weights and context on a CUDA device."""
+
+TOKEN_BYTES = 4 * 4 * 257
+"""A token with its weight as read, put in order, embedded and written, float32."""
+
+OVERVIEWS = 4 / 3
+"""Size of a raster with all its overviews, relative to the raster."""
+
+MIB = 2**20
+
+
+def memory_mib(frame: Frame, size: int, halo: int) -> int:
+    """Return the peak memory of a run with blocks of `size` px, in MiB."""
+    # A block being read, one in work with its result, one being written.
+    stored = 4 * frame.count * np.dtype(frame.dtype).itemsize
+    blocks = _outer_px(frame, size, halo) * (NETWORK_BYTES_PER_PX + stored)
+    # The context step reads tokens in rows of blocks, when no block is in memory.
+    rows = min(size, frame.height) / TOKEN_PX
+    tokens = (rows + 1) * (frame.width / TOKEN_PX + 1) * TOKEN_BYTES
+    cache = gdal_cache_mib(frame) - GDAL_CACHE_MIB
+    return PROCESS_MIB + cache + int(max(blocks, tokens) / MIB)
+
+
+def device_mib(frame: Frame, size: int, halo: int) -> int:
+    """Return the peak memory on a CUDA device, in MiB."""
+    return DEVICE_MIB + int(_outer_px(frame, size, halo) * NETWORK_BYTES_PER_PX / MIB)
+
+
+def memory_to_use_mib(settings: RunSettings) -> int:
+    """Return the memory a run may take, in MiB: the user's limit, but not more than is free."""
+    free = int(psutil.virtual_memory().available / MIB)
+    if settings.memory_limit is not None:
+        return min(settings.memory_limit, free)
+    # Who asks for a block size asks for the memory it takes.
+    return free if settings.block_size is not None else min(DEFAULT_MEMORY_MIB, int(0.6 * free))
+
+
+def device_memory_to_use_mib(device: torch.device) -> int | None:
+    """Return the free memory of a CUDA device in MiB; None for the CPU."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) // MIB
+
+
+def disk_mib(frame: Frame, grid: BlockGrid, model: Model, settings: RunSettings) -> dict[str, int]:
+    """Return the disk space taken at the end of each stage beside the output, in MiB."""
+    width = model.network.config.widths[-1]
+    tokens = grid.cell_rows * grid.cell_cols * (width + 1) * 4
+    pixels = frame.width * frame.height
+    raster = pixels * frame.count * np.dtype(frame.dtype).itemsize
+    layers = [raster] if settings.thickness is None else [raster, pixels * 4]
+    stores = sum(layers)
+    # At worst nothing can be compressed.
+    files = sum(layers) * OVERVIEWS
+    if output_format(Path(settings.destination), settings.format) == "cog":
+        # Made from an uncompressed copy, one layer after the other.
+        files += max(layers) * OVERVIEWS
+    stages = {
+        "looking at the scene": tokens,
+        "global context": 3 * tokens,
+        "removing haze": 2 * tokens + stores,
+        "writing the output": 2 * tokens + stores + files,
+    }
+    return {stage: int(size / MIB) + 1 for stage, size in stages.items()}
+
+
+def _outer_px(frame: Frame, size: int, halo: int) -> int:
+    outer = size + 2 * halo
+    return min(outer, frame.height + TOKEN_PX) * min(outer, frame.width + TOKEN_PX)

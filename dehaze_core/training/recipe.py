@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recipes: everything that shapes a training run, as TOML files.
+
+The fields of a file are those of `TrainRecipe`; its tables `batches`, `loss` and `network` are
+those of `BatchRecipe`, `LossWeights` and `LiteConfig`. What a file leaves out has its default.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from dehaze_core.errors import SettingsError
+from dehaze_core.haze.synthesis import LEVELS
+from dehaze_core.models.dehazexl.lite import TOKEN_PX, LiteConfig
+
+RECIPES_FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecipe:
+    """What batches are made of.
+
+    Attributes:
+        shapes: Sides of crops in px, how many of them make a batch, and how often they do.
+        levels: How often each haze level is drawn.
+    """
+
+    shapes: tuple[tuple[int, int, float], ...] = ((256, 8, 0.45), (512, 2, 0.25), (1024, 1, 0.3))
+    levels: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "L0": 0.25,
+            "L1": 0.19,
+            "L2": 0.18,
+            "L3": 0.17,
+            "L4": 0.16,
+            "beyond": 0.05,
+        }
+    )
+
+    def __post_init__(self) -> None:
+        """Check sides and levels."""
+        if not (isinstance(self.shapes, tuple) and self.shapes):
+            raise SettingsError(f"Batches have shapes {self.shapes}; expected some.")
+        for shape in self.shapes:
+            if not _is_batch_shape(shape):
+                raise SettingsError(
+                    f"A batch shape is {shape}, expected a side in multiples of {TOKEN_PX} px, "
+                    "a count of at least 1 and a share above 0."
+                )
+        levels = self.levels if isinstance(self.levels, Mapping) else {}
+        shares = levels.values()
+        if set(levels) - set(LEVELS) or not all(map(_is_share, shares)) or not sum(shares) > 0:
+            raise SettingsError(
+                f"Batches have levels {self.levels}; expected shares of at least 0, not all 0, "
+                f"of the levels {', '.join(LEVELS)}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """Weights of the parts of the loss.
+
+    Attributes:
+        image: L1 in display values.
+        psnr: Logarithm of the mean square error of every image, so that each counts as it does
+            in a mean PSNR.
+        smooth: L1 after averaging over 16 x 16 px: colour and brightness.
+        frequency: L1 of the spectrum, as in the published recipe of DehazeXL but of unit scale.
+        thickness: L1 of the transmission.
+        texture: L1 of the transmission's differences between neighbours, over one and four cells:
+            haze is smooth, and roads, roofs or the network's own grid must not show in it.
+        airlight: L1 of the airlight, weighted by how much of it is in the image.
+        presence: Cross entropy of there being haze at all, token by token.
+    """
+
+    image: float = 1.0
+    psnr: float = 0.05
+    smooth: float = 1.0
+    frequency: float = 0.0
+    thickness: float = 0.5
+    texture: float = 0.5
+    airlight: float = 0.3
+    presence: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Check that the weights are numbers."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not _is_share(value):
+                raise SettingsError(
+                    f"The weight '{each.name}' of the loss is {value!r}, expected a number >= 0."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRecipe:
+    """Everything that shapes a training run.
+
+    Attributes:
+        minutes: Time budget over all resumed parts; the learning rate follows it.
+        learning_rate: Peak rate of AdamW.
+        warmup: Share of the budget in which the rate rises.
+        weight_decay: Of AdamW.
+        clip: Largest gradient norm.
+        ema: Decay of the averaged weights per step.
+        seed: Seed of the batches and the initial weights.
+        workers: Processes that make batches.
+        validate_every: Minutes between validations and checkpoints.
+        patience: Validations without a lower loss after which training stops; None for never.
+        checkpointing: Compute the stages again on the way back instead of keeping their features:
+            less memory, about a third more time.
+        batches: What batches are made of.
+        clear_in_use: Share of clear scenes among those that users have; training sees fewer. The
+            finished network is adjusted to it.
+        config: Shape of the network.
+        weights: Weights of the loss.
+    """
+
+    minutes: float
+    learning_rate: float = 1e-3
+    warmup: float = 0.02
+    weight_decay: float = 0.01
+    clip: float = 0.5
+    ema: float = 0.999
+    seed: int = 20
+    workers: int = 1
+    validate_every: float = 5.0
+    patience: int | None = None
+    checkpointing: bool = False
+    batches: BatchRecipe = field(default_factory=BatchRecipe)
+    clear_in_use: float = 0.57
+    config: LiteConfig = field(default_factory=LiteConfig)
+    weights: LossWeights = field(default_factory=LossWeights)
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        for name, (kinds, is_right, wanted) in _RANGES.items():
+            value = getattr(self, name)
+            if type(value) not in kinds or not is_right(value):
+                raise SettingsError(f"'{name}' of a recipe is {value!r}, expected {wanted}.")
+
+    def shaping(self) -> dict[str, Any]:
+        """Return what must not change when a training is resumed, as plain data.
+
+        A longer budget, another number of workers, or what is done to the finished network is no
+        other training.
+        """
+        return {name: value for name, value in self.as_dict().items() if name not in _FREE}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain data."""
+        return asdict(self)
+
+
+_FREE = ("minutes", "workers", "validate_every", "patience", "checkpointing", "clear_in_use")
+_NUMBER = (int, float)
+_RANGES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
+    "minutes": (_NUMBER, lambda v: 0 < v < math.inf, "> 0"),
+    "learning_rate": (_NUMBER, lambda v: 0 < v < math.inf, "> 0"),
+    "warmup": (_NUMBER, lambda v: 0 <= v < 1, "0 or more and less than 1"),
+    "weight_decay": (_NUMBER, lambda v: 0 <= v < math.inf, ">= 0"),
+    "clip": (_NUMBER, lambda v: v > 0, "> 0"),
+    "ema": (_NUMBER, lambda v: 0 <= v < 1, "0 or more and less than 1"),
+    "seed": ((int,), lambda v: v >= 0, "a whole number >= 0"),
+    "workers": ((int,), lambda v: v >= 0, "a whole number >= 0"),
+    "validate_every": (_NUMBER, lambda v: v > 0, "> 0"),
+    "patience": ((int, type(None)), lambda v: v is None or v > 0, "a whole number > 0"),
+    "clear_in_use": (_NUMBER, lambda v: 0 < v < 1, "between 0 and 1"),
+    "checkpointing": ((bool,), lambda v: True, "true or false"),
+}
+"""Types of the plain fields of a recipe, their ranges, and the ranges in words."""
+
+
+def load_recipe(name: str, **changes: Any) -> TrainRecipe:  # noqa: ANN401 - fields of TrainRecipe
+    """Read a recipe.
+
+    Args:
+        name: Name of a recipe of ours, or path of a TOML file.
+        changes: Values that replace those of the file, None for none.
+
+    Raises:
+        SettingsError: There is no such recipe, or it has unknown or wrong values.
+    """
+    ours = {path.stem: path for path in sorted(RECIPES_FOLDER.glob("*.toml"))}
+    path = ours.get(name, Path(name))
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"There is no recipe '{name}'; known are {', '.join(ours)}, or give a TOML file."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The recipe {path} is not TOML: {error}.") from error
+    parts = {
+        "batches": _part(BatchRecipe, data.pop("batches", {}), path),
+        "weights": _part(LossWeights, data.pop("loss", {}), path),
+        "config": _part(LiteConfig, data.pop("network", {}), path),
+    }
+    recipe: TrainRecipe = _part(TrainRecipe, {**data, **parts}, path)
+    return replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _part(kind: Any, data: Any, path: Path) -> Any:  # noqa: ANN401 - one of four dataclasses
+    known = {f.name for f in fields(kind)}
+    if not isinstance(data, Mapping):
+        raise SettingsError(
+            f"The recipe {path} has {data!r} for a table of {', '.join(sorted(known))}."
+        )
+    unknown = set(data) - known
+    if unknown:
+        raise SettingsError(
+            f"The recipe {path} has {', '.join(sorted(unknown))}, "
+            f"expected only {', '.join(sorted(known))}."
+        )
+    try:
+        return kind(**{key: _as_tuple(value) for key, value in data.items()})
+    except SettingsError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"The recipe {path} cannot be used: {error}.") from error
+
+
+def _is_batch_shape(shape: object) -> bool:
+    match shape:
+        case (int(side), int(count), int() | float() as share):
+            return side > 0 and side % TOKEN_PX == 0 and count > 0 and 0 < share < math.inf
+    return False
+
+
+def _is_share(value: object) -> bool:
+    return type(value) in _NUMBER and isinstance(value, int | float) and 0 <= value < math.inf
+
+
+def _as_tuple(value: Any) -> Any:  # noqa: ANN401 - TOML values
+    return tuple(_as_tuple(v) for v in value) if isinstance(value, list) else value

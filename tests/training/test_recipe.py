@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recipes are files, and a wrong one says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dehaze_core.errors import SettingsError
+from dehaze_core.training.recipe import RECIPES_FOLDER, BatchRecipe, TrainRecipe, load_recipe
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES_FOLDER.glob("*.toml")), ids=lambda p: p.stem)
+def test_recipes_of_ours_can_be_read(path: Path) -> None:
+    recipe = load_recipe(path.stem)
+
+    assert recipe == load_recipe(str(path))
+    assert recipe.minutes > 0
+
+
+def test_the_defaults_are_the_recipe_of_the_shipped_weights() -> None:
+    assert load_recipe("lite-cpu", minutes=7, seed=None) == TrainRecipe(minutes=7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("minutes = 1\nspeed = 3", "has speed, expected only batches"),
+        ("minutes = 1\n[loss]\nbeauty = 1.0", "has beauty, expected only airlight"),
+        ("seed = 1", "cannot be used: .*minutes"),
+        ("minutes = -1", "expected > 0"),
+        ("minutes = 1\nlearning_rate = 'x'", "'learning_rate' .* 'x', expected > 0"),
+        ("minutes = 1\nlearning_rate = true", "expected > 0"),
+        ("minutes = 1\nwarmup = 1.0", "'warmup' .* 1.0, expected 0 or more"),
+        ("minutes = 1\nema = 1.5", "'ema' .* 1.5"),
+        ("minutes = 1\nworkers = 1.5", "'workers' .* whole number"),
+        ("minutes = 1\nbatches = 3", "has 3 for a table of levels, shapes"),
+        ("minutes = 1\n[batches]\nshapes = [[256, 8]]", "batch shape is \\(256, 8\\)"),
+        ("minutes = 1\n[batches]\nshapes = 5", "shapes 5"),
+        ("minutes = 1\n[batches]\nlevels = { L1 = -1.0, L2 = 2.0 }", "at least 0"),
+        ("minutes = 1\n[batches]\nlevels = 3", "levels 3"),
+        ("minutes = 1\n[loss]\nimage = 'much'", "weight 'image' of the loss is 'much'"),
+        ("minutes = 1\n[network]\nwidths = [32, 64]", "'widths' .* as many as in"),
+        ("minutes = 1\n[network]\ndecoder_kernels = [5, 4, 3]", "kernels are even"),
+        ("minutes = 1\n[network]\nwidths = [8, 8, 8, 30]", "last width is 30"),
+        ("minutes = 1\n[network]\ncontext_layers = 0", "'context_layers' is 0"),
+        ("minutes", "not TOML"),
+        ("minutes = 1\n[batches]\nshapes = [[100, 1, 1.0]]", "multiples of 32 px"),
+        ("minutes = 1\n[batches]\nlevels = { L9 = 1.0 }", "of the levels L0"),
+    ],
+)
+def test_a_wrong_recipe_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+
+    with pytest.raises(SettingsError, match=message):
+        load_recipe(str(path))
+
+
+def test_an_unknown_recipe_names_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match="known are lite-cpu, lite-gpu, lite-smoke"):
+        load_recipe("lite-quantum")
+
+
+def test_levels_and_shapes_must_be_given() -> None:
+    with pytest.raises(SettingsError, match="expected some"):
+        BatchRecipe(shapes=())
