@@ -204,6 +204,9 @@ def _context(results: PairResults) -> Table:
 
 
 def worst_loss(results: PairResults, name: str) -> float | None:
-    """Return the most by which a method beats the first model on a small picture, dB, >= 0."""
+    """Return the most by which a method beats the first model on a small picture, dB, >= 0.
+
+    None where slices differ nowhere from the whole: then every picture is a single slice.
+    """
     gains = results.gains(name, is_chip)
-    return max(0.0, -min(gains)) if gains else None
+    return max(0.0, -min(gains)) if any(gains) else None
