@@ -20,6 +20,7 @@ from dehaze_core.grid import Block, BlockGrid, Window
 from dehaze_core.haze.bands import BandHaze, band_haze
 from dehaze_core.haze.layers import correct, full_resolution
 from dehaze_core.models.dehazexl.lite import HAZE_PX, HazeMaps, SceneHaze
+from dehaze_core.scene import Frame
 from dehaze_core.scene.quantise import quantise
 
 STRIP_PX = 128
@@ -217,7 +218,7 @@ class Restorer:
             for band in bands:
                 stored = hazy.pixels[band.index, rows, columns]
                 clear = self._clear(stored, tau, airlight, band)
-                values = quantise(clear, frame.dtype, frame.nodata[band.index])
+                values = quantise(clear, frame.dtype, _taken(frame, band.index, bands[0].index))
                 np.copyto(out[band.index, target], values, where=mask)
             layer = tau.cpu().numpy()
             total += float(layer.sum(where=mask, dtype=np.float64))
@@ -258,6 +259,16 @@ class Restorer:
         if self.thickness is not None and restored.thickness is not None:
             self.thickness.write(window, restored.thickness)
         self.journal.add(restored.record)
+
+
+def _taken(frame: Frame, band: int, first: int) -> float | None:
+    """Return the number that says "no data" and that no valid pixel of a band may become.
+
+    Where nothing is declared, pixels that are zero in all bands count as missing: it is enough to
+    keep the first band from zero.
+    """
+    declared = frame.nodata[band]
+    return 0.0 if declared is None and frame.mask == "none" and band == first else declared
 
 
 def _strip_haze(maps: HazeMaps, rgb: Tensor, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:

@@ -95,3 +95,14 @@ def test_numbers_at_the_ends_of_a_type_stay_numbers(
     pixels, _ = dehaze(make_raster(data=noise(dtype, low, high)))
 
     assert np.isfinite(pixels).all()
+
+
+def test_no_valid_pixel_turns_into_undeclared_fill(make_raster: MakeRaster) -> None:
+    """Without nodata, pixels of zeros in all bands count as missing: none may be made."""
+    data = np.full((3, 96, 130), 90, np.uint8) + noise("uint8", 0, 60)
+    data[:, 40:50, 60:70] = 1
+
+    pixels, report = dehaze(make_raster(data=data))
+
+    assert report.mean_thickness > 0
+    assert (pixels != 0).any(axis=0).all()
