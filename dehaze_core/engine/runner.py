@@ -31,9 +31,9 @@ from dehaze_core.engine.progress import Progress
 from dehaze_core.engine.report import Report
 from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.engine.settings import RunSettings
-from dehaze_core.engine.workspace import Workspace, claimed_layers, digest
+from dehaze_core.engine.workspace import JOURNAL, Workspace, claimed_layers, digest
 from dehaze_core.errors import InputError, ResourceError
-from dehaze_core.grid import BlockGrid, Window
+from dehaze_core.grid import BlockGrid
 from dehaze_core.haze.bands import band_haze
 from dehaze_core.models import Model, load_model
 from dehaze_core.models.dehazexl.lite import TOKEN_PX
@@ -169,7 +169,7 @@ class _Runner:
     def restore(self) -> None:
         """Run both passes and the context between them."""
         with ExitStack() as stack:
-            self.journal = Journal(self.workspace.folder / "blocks.jsonl")
+            self.journal = Journal(self.workspace.folder / JOURNAL)
             stack.callback(self.journal.close)
             restorer = Restorer(self.job, self.results, self.thickness, self.journal)
             missing = restorer.missing()
@@ -217,12 +217,12 @@ class _Runner:
                 output.format,
                 store.read,
                 output.frame,
-                self._read_mask if output.frame.mask == "internal" else None,
+                self.scene.stored_mask if output.frame.mask == "internal" else None,
                 output.path,
                 provenance=self._provenance(),
                 creation_options=output.creation_options,
                 progress=partial(self._finalise_progress, number, len(stores)),
-                work_folder=self._work_folder(output.path),
+                work_folder=self.workspace.folder_for(output.path),
                 overwrite=self.settings.overwrite or os.path.abspath(output.path) in self._own,
             )
         self.progress.update(1.0, "Done")
@@ -336,20 +336,11 @@ class _Runner:
                 output.frame,
                 output.path,
                 creation_options=output.creation_options,
-                work_folder=self._work_folder(output.path),
+                work_folder=self.workspace.folder_for(output.path),
                 inputs=self.whole_scene.files,
             )
             for sentence in lost:
                 self.progress.warning(sentence)
-
-    def _work_folder(self, output: Path) -> Path | None:
-        """Return an empty folder for temporary files on the output's disk; None for beside it."""
-        if output.parent.stat().st_dev != self.workspace.folder.stat().st_dev:
-            return None
-        return self.workspace.empty_folder("output")
-
-    def _read_mask(self, window: Window) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        return self.scene.stored_mask(window)
 
     def _advance(self, start: float, stop: float, share: float, text: str) -> None:
         self.progress.update(start + (stop - start) * share, text)

@@ -121,6 +121,12 @@ class Workspace:
             folder.mkdir()
         return folder
 
+    def folder_for(self, output: Path) -> Path | None:
+        """Return an empty folder for temporary files on an output's disk; None for beside it."""
+        if output.parent.stat().st_dev != self.folder.stat().st_dev:
+            return None
+        return self.empty_folder("output")
+
     def delete(self) -> None:
         """Remove the folder as far as it can be, and release the lock."""
         with suppress(OSError):

@@ -203,7 +203,7 @@ class _Job:
                 },
                 creation_options=self._options(layer),
                 progress=partial(self._writing, number),
-                work_folder=self._work_folder(layer.path),
+                work_folder=self.workspace.folder_for(layer.path),
                 # Layers were looked at before the work; an interrupted run may have written them.
                 overwrite=self.settings.overwrite or layer is not self.layers[0],
             )
@@ -285,7 +285,7 @@ class _Job:
                 layer.frame,
                 layer.path,
                 creation_options=self._options(layer),
-                work_folder=self._work_folder(layer.path),
+                work_folder=self.workspace.folder_for(layer.path),
                 inputs=inputs,
             ):
                 self.progress.warning(sentence)
@@ -349,12 +349,6 @@ class _Job:
             "mean_thickness": sum(record.thickness for record in self.journal) / max(valid, 1),
             "valid_fraction": valid / (frame.width * frame.height),
         }
-
-    def _work_folder(self, output: Path) -> Path | None:
-        """Return an empty folder for temporary files on the output's disk; None for beside it."""
-        if output.parent.stat().st_dev != self.workspace.folder.stat().st_dev:
-            return None
-        return self.workspace.empty_folder("output")
 
     def _writing(self, number: int, share: float) -> None:
         done = (number + share) / len(self.layers)
