@@ -27,13 +27,17 @@ def train(
         "build/train"
     ),
     recipe: Annotated[
-        str, typer.Option(help="lite-cpu, lite-gpu, lite-smoke, or a TOML file.")
+        str, typer.Option(help="lite-cpu, lite-cpu-second, lite-gpu, lite-smoke, or a TOML file.")
     ] = "lite-cpu",
     minutes: Annotated[
         float | None, typer.Option(help="Time budget instead of the recipe's, resumes included.")
     ] = None,
     textures: Annotated[
         Path | None, typer.Option(help="Folder of grey images of real haze thickness.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Model, or folder of a finished training, to go on from."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")] = None,
@@ -42,6 +46,7 @@ def train(
     """Train a model on clear images, with haze made on the fly; goes on where it was stopped."""
     from dehaze_core.training.recipe import load_recipe
     from dehaze_core.training.session import TrainFolders, train_lite
+    from dehaze_core.training.start import find_start
 
     if model not in TRAINABLE:
         raise SettingsError(f"Model '{model}' cannot be trained; known are {', '.join(TRAINABLE)}.")
@@ -51,5 +56,6 @@ def train(
         device,
         threads,
         report=lambda line: typer.echo(line, err=True),
+        start=None if start is None else find_start(start),
     )
     typer.echo(f"Wrote {out / card.name}.safetensors and its card {card.name}.json")

@@ -20,11 +20,13 @@ from torch.utils.data import DataLoader
 
 from dehaze_core.engine.device import Device
 from dehaze_core.errors import SettingsError
-from dehaze_core.models.dehazexl.lite import HAZE_PX, DehazeXLLite
+from dehaze_core.models.dehazexl.lite import DehazeXLLite
+from dehaze_core.models.streaming import HAZE_PX
 from dehaze_core.training.batches import Batch, HazyBatches, StepSampler, stack
 from dehaze_core.training.log import LOSS, MINUTES, TrainLog
 from dehaze_core.training.losses import evaluate
 from dehaze_core.training.recipe import TrainRecipe
+from dehaze_core.training.start import begin_with
 
 CONTEXT_BUDGETS = (16, 64, 256, 1024)
 """Key budgets drawn while training, so that pooled context is nothing new at inference."""
@@ -60,6 +62,7 @@ class Trainer:
             is resumed.
         place: Device to train on, with its number format for matrix products.
         report: Receives one line of text now and then.
+        start: Network whose weights training begins with; random ones if None.
 
     Raises:
         SettingsError: The checkpoint in the folder is of another recipe.
@@ -73,6 +76,7 @@ class Trainer:
         folder: Path,
         place: Device,
         report: Callable[[str], None],
+        start: DehazeXLLite | None = None,
     ) -> None:
         self.recipe = recipe
         self.train_batches = train
@@ -83,7 +87,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = TrainLog(folder)
         self.validation = _validation_set(validation, recipe.seed)
-        self.state = self._initial_state()
+        self.state = self._initial_state(start)
 
     def run(self) -> DehazeXLLite:
         """Train to the end and return the averaged network."""
@@ -171,13 +175,19 @@ class Trainer:
         _average(state.average, state.model, min(recipe.ema, (1 + state.step) / (10 + state.step)))
         return loss.item()
 
-    def _initial_state(self) -> TrainState:
+    def _initial_state(self, start: DehazeXLLite | None) -> TrainState:
         torch.manual_seed(self.recipe.seed)
-        model = DehazeXLLite(self.recipe.config).to(self.device)
+        model = DehazeXLLite(self.recipe.config)
+        if start is not None:
+            begin_with(model, start)
+        model = model.to(self.device)
         average = DehazeXLLite(self.recipe.config).to(self.device).requires_grad_(False)
         average.load_state_dict(model.state_dict())
         optimiser = torch.optim.AdamW(
-            model.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+            model.parameters(),
+            lr=self.recipe.learning_rate,
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
         )
         if self.recipe.checkpointing:
             _recompute_stages(model)

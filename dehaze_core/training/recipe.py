@@ -16,7 +16,8 @@ from typing import Any
 
 from dehaze_core.errors import SettingsError
 from dehaze_core.haze.synthesis import LEVELS
-from dehaze_core.models.dehazexl.lite import TOKEN_PX, LiteConfig
+from dehaze_core.models.dehazexl.lite import LiteConfig
+from dehaze_core.models.streaming import TOKEN_PX
 
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 
@@ -186,7 +187,8 @@ def load_recipe(name: str, **changes: Any) -> TrainRecipe:  # noqa: ANN401 - fie
     Raises:
         SettingsError: There is no such recipe, or it has unknown or wrong values.
     """
-    ours = {path.stem: path for path in sorted(RECIPES_FOLDER.glob("*.toml"))}
+    paths = sorted(RECIPES_FOLDER.glob("*.toml"), key=lambda path: path.stem)
+    ours = {path.stem: path for path in paths}
     path = ours.get(name, Path(name))
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))

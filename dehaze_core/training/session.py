@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +14,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze_core.engine.device import choose_device, for_training, use_threads
+from dehaze_core.engine.memory import keep_freed_memory
 from dehaze_core.engine.settings import DeviceChoice
-from dehaze_core.models import ModelCard, save_model
-from dehaze_core.models.dehazexl.lite import TOKEN_PX, DehazeXLLite
+from dehaze_core.models import Model, ModelCard, save_model
+from dehaze_core.models.dehazexl.lite import DehazeXLLite
+from dehaze_core.models.streaming import TOKEN_PX
 from dehaze_core.training.batches import HazyBatches
 from dehaze_core.training.imagery import ImagePool, licences, load_images, load_textures
 from dehaze_core.training.loop import Trainer
@@ -54,6 +56,7 @@ def train_lite(
     device: str,
     threads: int | None,
     report: Callable[[str], None],
+    start: Model | None = None,
 ) -> ModelCard:
     """Train `dehazexl-lite` and write its weights and card into the output folder.
 
@@ -63,6 +66,7 @@ def train_lite(
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads, all cores if None.
         report: Receives lines of text.
+        start: Model to go on from; training begins with random weights if None.
 
     Returns:
         The card of the weights.
@@ -70,6 +74,7 @@ def train_lite(
     Raises:
         DehazeError: There are no images, or a setting is wrong.
     """
+    keep_freed_memory()
     use_threads(threads)
     place = for_training(choose_device(cast(DeviceChoice, device)))
     train, validation = load_images(folders.data)
@@ -85,9 +90,11 @@ def train_lite(
         folders.out,
         place,
         report,
+        None if start is None else _before_correction(start),
     )
     network = trainer.run()
-    network.raise_presence(prior_correction(recipe))
+    levels = recipe.batches.levels
+    network.raise_presence(prior_correction(levels, recipe.clear_in_use))
     facts = {
         **_data_facts(folders, train, validation),
         "textures": len(textures),
@@ -97,6 +104,8 @@ def train_lite(
         "gflop_per_mpx": round(gflop_per_mpx(network), 2),
         "recipe": recipe.as_dict(),
     }
+    if start is not None:
+        facts["start"] = {"sha256": start.card.sha256, "training": start.card.training}
     scores = {"held_out": trainer.validate()}
     return save_model(network, NAME, folders.out, facts, scores, LIMITS)
 
@@ -110,18 +119,30 @@ def _data_facts(folders: TrainFolders, train: ImagePool, validation: ImagePool) 
     }
 
 
-def prior_correction(recipe: TrainRecipe) -> float:
+def prior_correction(levels: Mapping[str, float], clear_in_use: float) -> float:
     """Return what to add to the logit of haze, as other scenes are met in use than in training.
 
     Bayes' rule: the odds of a class scale with the odds of meeting it (Saerens et al. 2002,
     "Adjusting the outputs of a classifier to new a priori probabilities").
+
+    Args:
+        levels: How often training draws each haze level.
+        clear_in_use: Share of clear scenes among those that users have.
     """
-    levels = recipe.batches.levels
     clear = levels.get("L0", 0.0)
     hazy = sum(levels.values()) - clear
     if not clear or not hazy:
         return 0.0
-    return math.log(clear / hazy) - math.log(recipe.clear_in_use / (1 - recipe.clear_in_use))
+    return math.log(clear / hazy) - math.log(clear_in_use / (1 - clear_in_use))
+
+
+def _before_correction(start: Model) -> DehazeXLLite:
+    """Return the network of a trained model as it was before `prior_correction`."""
+    network, recipe = start.network, start.card.training.get("recipe")
+    if recipe:
+        correction = prior_correction(recipe["batches"]["levels"], recipe["clear_in_use"])
+        network.raise_presence(-correction)
+    return network
 
 
 def gflop_per_mpx(network: DehazeXLLite) -> float:

@@ -19,7 +19,7 @@ def test_recipes_of_ours_can_be_read(path: Path) -> None:
     assert recipe.minutes > 0
 
 
-def test_the_defaults_are_the_recipe_of_the_shipped_weights() -> None:
+def test_the_defaults_are_the_first_recipe_of_the_shipped_weights() -> None:
     assert load_recipe("lite-cpu", minutes=7, seed=None) == TrainRecipe(minutes=7)
 
 
@@ -59,7 +59,9 @@ def test_a_wrong_recipe_is_explained(tmp_path: Path, text: str, message: str) ->
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match="known are lite-cpu, lite-gpu, lite-smoke"):
+    with pytest.raises(
+        SettingsError, match="known are lite-cpu, lite-cpu-second, lite-gpu, lite-smoke"
+    ):
         load_recipe("lite-quantum")
 
 

@@ -150,6 +150,27 @@ def test_a_training_run_writes_weights_that_load(tmp_path: Path) -> None:
     assert set(card.scores["held_out"]) >= {"L0_rms_dn", "L1", "L4"}
 
 
+def test_a_training_goes_on_from_a_model_without_its_adjusted_presence(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for site in ("a", "b"):
+        (data / site).mkdir(parents=True)
+        Image.fromarray(ground(ord(site))).save(data / site / "0.png")
+    still = replace(RECIPE, learning_rate=1e-12)
+    first = train_lite(
+        TrainFolders(data, None, tmp_path / "first"), still, "cpu", None, lambda _: None
+    )
+    start = load_model("dehazexl-lite", tmp_path / "first")
+
+    second = train_lite(
+        TrainFolders(data, None, tmp_path / "second"), still, "cpu", None, lambda _: None, start
+    )
+
+    found = load_model("dehazexl-lite", tmp_path / "second").network.state_dict()
+    wanted = load_model("dehazexl-lite", tmp_path / "first").network.state_dict()
+    assert all(torch.allclose(found[key], value, atol=2e-3) for key, value in wanted.items())
+    assert second.training["start"] == {"sha256": first.sha256, "training": first.training}
+
+
 def test_a_run_that_has_stopped_to_learn_ends_early(
     tmp_path: Path, batches: HazyBatches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,10 +229,9 @@ def test_the_frequency_part_of_the_loss_counts(batches: HazyBatches) -> None:
 
 
 def test_presence_is_adjusted_to_the_share_of_clear_scenes_in_use() -> None:
-    trained = BatchRecipe(levels={"L0": 0.25, "L2": 0.75})
+    trained = {"L0": 0.25, "L2": 0.75}
 
-    same = prior_correction(replace(RECIPE, batches=trained, clear_in_use=0.25))
-    half = prior_correction(replace(RECIPE, batches=trained, clear_in_use=0.5))
+    same, half = prior_correction(trained, 0.25), prior_correction(trained, 0.5)
 
     assert same == pytest.approx(0.0)
     assert half == pytest.approx(-np.log(3))
