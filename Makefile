@@ -80,9 +80,10 @@ benchmark: engine ## speed and memory; PAIRS=dir adds image quality, ours and th
 	$(if $(PAIRS),.venv/engine/bin/dehaze score "$(PAIRS)")
 	$(if $(PAIRS),.venv/engine/bin/dehaze score "$(PAIRS)" --method dehaze_core.baselines.dark_channel:restore)
 
-quality: engine ## write docs/quality.md: PAIRS=dir REAL=dir AOD=file TITLE=text
+quality: engine ## write docs/quality.md and docs/models.md: PAIRS=dir REAL=dir AOD=file TITLE=text
 	.venv/engine/bin/dehaze benchmark "$(PAIRS)" --out build/quality $(if $(REAL),--real "$(REAL)") \
-	  $(if $(AOD),--aod-weights "$(AOD)") --title "$(or $(TITLE),Fixed pairs)" --doc docs/quality.md
+	  $(if $(AOD),--aod-weights "$(AOD)") --title "$(or $(TITLE),Fixed pairs)" --doc docs/quality.md --record
+	(printf '# Model cards\n\nWritten by `dehaze models card`.\n\n'; .venv/engine/bin/dehaze models card) > docs/models.md
 
 constraints: engine ## pin the versions again after a change of dependencies
 	@sed -i.bak -e '/^torch==/d' constraints.txt  # or the old pin would hide the folder of wheels

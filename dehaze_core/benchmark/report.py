@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dehaze_core.benchmark.document import check_title, insert_section
 from dehaze_core.benchmark.pages import PAIRS_PAGE, REAL_PAGE, pairs_page, real_page
 from dehaze_core.benchmark.real_run import RealResults
 from dehaze_core.benchmark.real_tables import real_tables
 from dehaze_core.benchmark.results import PairResults
 from dehaze_core.benchmark.tables import pair_tables
 from dehaze_core.benchmark.targets import target_table
-from dehaze_core.errors import OutputError, SettingsError
+from dehaze_core.errors import OutputError
 
 TABLES = "benchmark.md"
-_TITLE = re.compile(r"\w[\w .,+()-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,58 +72,10 @@ class Report:
     def insert(self, document: Path) -> None:
         """Put the section into a Markdown document, in place of the one of the same title.
 
-        The section stands between two marks; all else in the document stays as it is. A document
-        that does not exist is begun.
-
         Raises:
-            OutputError: The document cannot be written (OUTPUT_WRITE), or one of its marks is
-                missing (OUTPUT_MARKS).
+            OutputError: The document cannot be written, see `insert_section`.
         """
-        begin, end = f"<!-- benchmark: {self.title} -->", f"<!-- end: {self.title} -->"
-        try:
-            text = document.read_text(encoding="utf-8") if document.exists() else _HEAD
-            section = f"{begin}\n{self.markdown()}{end}\n"
-            before, found, rest = text.partition(begin)
-            if not found:
-                document.write_text(f"{text.rstrip()}\n\n{section}", encoding="utf-8")
-                return
-            _, closed, after = rest.partition(f"{end}\n")
-            if not closed:
-                raise OutputError(
-                    f"{document} has the mark {begin} but not {end} on a line after it.",
-                    hint="Put the second mark back, or delete the first.",
-                    code="OUTPUT_MARKS",
-                )
-            document.write_text(f"{before}{section}{after}", encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            if isinstance(error, OutputError):
-                raise
-            raise OutputError(
-                f"{document} cannot be written: {error}.", code="OUTPUT_WRITE"
-            ) from error
-
-
-_HEAD = """# Image quality
-
-Each section is written by `dehaze benchmark PAIRS --out FOLDER --doc THIS_FILE --title SECTION`,
-which leaves the pictures in FOLDER and replaces what is between the marks here; the rest is by
-hand.
-"""
-
-
-def check_title(title: str) -> None:
-    """Refuse titles that would not survive in a heading and a comment.
-
-    Raises:
-        SettingsError: The title has other signs than letters, digits, spaces and `.,+()-`, or
-            begins with one of these (SETTINGS_OPTION).
-    """
-    if not _TITLE.fullmatch(title) or "--" in title:
-        raise SettingsError(
-            f"The title is {title!r}; expected letters, digits, spaces and . , + ( ) -.",
-            hint="Give another one with --title.",
-            code="SETTINGS_OPTION",
-        )
+        insert_section(document, self.title, self.markdown())
 
 
 def _write(path: Path, text: str) -> None:

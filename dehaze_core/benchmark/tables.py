@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from dehaze_core.benchmark.methods import SLICES
 from dehaze_core.benchmark.results import (
+    Choice,
     Measure,
     PairResults,
     is_chip,
@@ -17,6 +18,7 @@ from dehaze_core.benchmark.results import (
     is_large,
     is_level,
 )
+from dehaze_core.metrics.pairs import CLEAR_LEVEL
 from dehaze_core.metrics.statistics import PairedTest, Spread
 
 NOTHING = "–"
@@ -89,6 +91,28 @@ def spread_text(spread: Spread, decimals: int) -> str:
     if math.isnan(spread.sd):
         return number(spread.mean, decimals)
     return f"{number(spread.mean, decimals)} ± {number(spread.sd, decimals)}"
+
+
+def summary(results: PairResults) -> dict[str, float]:
+    """Return the means of the first model over the hazy pairs, for its card; what is NaN is left.
+
+    PSNR in dB for all levels, every level and the large scenes; SSIM, CIEDE2000 and the spectral
+    angle in degrees; the share of improved pictures, 0..1; the RMS change of clear ones in DN.
+    """
+    first = results.contest.first.name
+    levels = {f"PSNR {name}": is_level(name) for name in results.levels if name != CLEAR_LEVEL}
+    chosen: dict[str, Choice] = {"PSNR": is_hazy, **levels, "PSNR large": is_large}
+    numbers = {key: results.spread(first, PSNR, choice).mean for key, choice in chosen.items()}
+    for heading, measure in (("SSIM", SSIM), ("CIEDE2000", CIEDE), ("spectral angle", ANGLE)):
+        numbers[heading] = results.spread(first, measure).mean
+    improved = results.improved(first)
+    if improved is not None:
+        numbers["improved"] = improved
+    numbers["clear changed, mean"] = results.spread(first, CHANGE, is_clear).mean
+    numbers["clear changed, worst"] = max(
+        (score.change_dn for score in results.first if is_clear(score)), default=math.nan
+    )
+    return {key: round(value, 4) for key, value in numbers.items() if not math.isnan(value)}
 
 
 def pair_tables(results: PairResults) -> list[Table]:

@@ -51,18 +51,23 @@ def benchmark(
     doc: Annotated[
         Path | None, typer.Option(help="Markdown file whose section of this title is replaced.")
     ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Add the means to the card of the first model.")
+    ] = False,
     title: Annotated[
         str | None, typer.Option(help="Title of the results; the name of the folder by default.")
     ] = None,
 ) -> None:
     """Compare models and baselines on hazy and clear pairs, and on real haze."""
+    from dehaze_core.benchmark.document import check_title
     from dehaze_core.benchmark.methods import BASELINES, choose_methods
     from dehaze_core.benchmark.pairs_run import run_pairs
     from dehaze_core.benchmark.real_run import run_real
-    from dehaze_core.benchmark.report import Report, check_title
-    from dehaze_core.benchmark.tables import pair_tables
+    from dehaze_core.benchmark.report import Report
+    from dehaze_core.benchmark.tables import pair_tables, summary
     from dehaze_core.benchmark.targets import target_table
     from dehaze_core.cli.console import TerminalProgress
+    from dehaze_core.models.registry import record_scores
 
     title = title or pairs.resolve().name
     check_title(title)
@@ -78,6 +83,8 @@ def benchmark(
     report.write(out)
     if doc is not None:
         report.insert(doc)
+    if record:
+        record_scores(contest.first.name, title, summary(results))
     _print(pair_tables(results)[0], columns=6)
     _print(target_table(results))
     typer.echo(f"Pictures: {out / 'index.html'}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`dehaze models`, `dehaze models import` and `dehaze models remove`."""
+"""`dehaze models` and its parts: `card`, `import`, `remove`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the command and its parts to the application."""
     group = typer.Typer(invoke_without_command=True)
     group.callback()(models)
+    group.command("card")(show_card)
     group.command("import")(import_model)
     group.command("remove")(remove)
     app.add_typer(group, name="models")
@@ -26,7 +27,7 @@ def models(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print whole cards as JSON.")] = False,
 ) -> None:
-    """List the models that can be used; import or remove models of your own."""
+    """List the models that can be used; show cards, import or remove models of your own."""
     if context.invoked_subcommand is not None:
         return
     from dehaze_core.models import list_models
@@ -47,6 +48,17 @@ def models(
             "" if is_shipped(card.name) else "imported",
         )
     Console().print(table)
+
+
+def show_card(
+    names: Annotated[list[str] | None, typer.Argument(help="Models; all of them if none.")] = None,
+) -> None:
+    """Print what is known about models, as Markdown: data, recipe, scores, known failures."""
+    from dehaze_core.models import list_models, load_model
+    from dehaze_core.models.card_page import card_markdown
+
+    cards = [load_model(name).card for name in names] if names else list_models()
+    typer.echo("\n".join(card_markdown(card) for card in cards), nl=False)
 
 
 def import_model(

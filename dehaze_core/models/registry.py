@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,14 +169,34 @@ def write_model(card: ModelCard, data: bytes, folder: Path) -> ModelCard:
             (MODEL_FOLDER).
     """
     check_name(card.name)
-    text = json.dumps(card.as_dict(), indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / f"{card.name}.safetensors", data)
-        _replace(folder / f"{card.name}.json", text.encode("utf-8"))
+        _replace(folder / f"{card.name}.json", _card_bytes(card))
     except OSError as error:
         raise _unwritable(folder, error) from error
     return read_card(folder / f"{card.name}.json")
+
+
+def record_scores(name: str, title: str, scores: dict[str, Any]) -> ModelCard:
+    """Add measured results to the card of an installed model, and return the card.
+
+    Args:
+        name: Name of the model.
+        title: What they were measured on; results of the same title are replaced.
+        scores: Numbers by what they say.
+
+    Raises:
+        ModelError: There is no such model, or its folder cannot be written (MODEL_FOLDER).
+    """
+    card = load_model(name).card
+    card = replace(card, scores={**card.scores, title: scores})
+    folder = WEIGHTS_FOLDER if is_shipped(name) else models_folder()
+    try:
+        _replace(folder / f"{name}.json", _card_bytes(card))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return card
 
 
 def refuse_taken_name(name: str, folder: Path) -> None:
@@ -252,6 +272,10 @@ def _weights(path: Path, card: ModelCard, network: DehazeXLLite) -> bytes:
             code="MODEL_DIGEST",
         )
     return data
+
+
+def _card_bytes(card: ModelCard) -> bytes:
+    return (json.dumps(card.as_dict(), indent=2) + "\n").encode("utf-8")
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dehaze_core.benchmark.methods import Contest, Method
 from dehaze_core.benchmark.results import PairResults, is_chip, is_large
-from dehaze_core.benchmark.tables import Table, number, p_value, pair_tables, worst_loss
+from dehaze_core.benchmark.tables import Table, number, p_value, pair_tables, summary, worst_loss
 from dehaze_core.benchmark.targets import Target, targets
 from dehaze_core.metrics.pairs import PairScore
 from tests.benchmark.conftest import score
@@ -126,3 +126,20 @@ def test_numbers_without_a_value_are_dashes() -> None:
     assert number(None, 2) == number(math.nan, 2) == "–"
     assert (number(math.inf, 2), number(1.256, 2)) == ("inf", "1.26")
     assert (p_value(0.03125), p_value(1e-9)) == ("0.0312", "< 0.0001")
+
+
+def test_the_summary_for_a_card_holds_the_means_that_can_be_told(sample: PairResults) -> None:
+    assert summary(sample) == {
+        "PSNR": 25.0,
+        "PSNR L1": 27.0,
+        "PSNR L3": 21.0,
+        "PSNR large": 21.0,
+        "SSIM": 0.9,
+        "CIEDE2000": 6.0,
+        "spectral angle": 2.0,
+        "improved": 1.0,
+        "clear changed, mean": 1.5,
+        "clear changed, worst": 2.5,
+    }
+    hazy_only = results(ours=[score("c_L1", 26.0)])
+    assert "clear changed, mean" not in summary(hazy_only)

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from dehaze_core.baselines.aod_net import AODNet
 from dehaze_core.cli import app
 from dehaze_core.errors import InputError, ModelError, OutputError, SettingsError
+from dehaze_core.models import load_model, save_model
+from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
 
 
 @pytest.fixture
@@ -90,3 +92,18 @@ def test_folders_that_cannot_be_used_are_explained(pairs: Path, tmp_path: Path) 
         run(pairs, "--out", tmp_path / "file", "--baselines", "")
     with pytest.raises(InputError, match="hazy"):
         run(tmp_path, "--out", tmp_path / "out", "--baselines", "")
+
+
+def test_means_are_recorded_in_the_card_only_when_asked_for(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    save_model(DehazeXLLite(LiteConfig(widths=(8, 8, 16, 16))), "mine", tmp_path / "models", {})
+    monkeypatch.setenv("DEHAZE_MODELS", str(tmp_path / "models"))
+    asked = (pairs, "--out", tmp_path / "out", "--models", "mine", "--baselines", "")
+
+    run(*asked)
+    assert load_model("mine").card.scores == {}
+    run(*asked, "--record", "--title", "two pairs")
+
+    assert set(load_model("mine").card.scores["two pairs"]) >= {"PSNR", "PSNR L2", "improved"}

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from dehaze_core.errors import ModelError
 from dehaze_core.models import list_models, load_model, save_model
+from dehaze_core.models.card_page import card_markdown
 from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
+from dehaze_core.models.registry import record_scores
 
 TINY = LiteConfig(widths=(8, 8, 16, 16), context_heads=2, context_head_dim=8)
 
@@ -113,3 +115,50 @@ def _replace_weights(folder: Path, content: bytes) -> None:
     card = json.loads((folder / "tiny.json").read_text())
     card["sha256"] = hashlib.sha256(content).hexdigest()
     (folder / "tiny.json").write_text(json.dumps(card))
+
+
+def test_measured_scores_are_added_to_the_card(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEHAZE_MODELS", str(folder))
+    before = load_model("tiny").card
+
+    record_scores("tiny", "pairs", {"PSNR": 20.0})
+    record_scores("tiny", "others", {"PSNR": 18.0})
+    record_scores("tiny", "pairs", {"PSNR": 21.0})
+
+    after = load_model("tiny").card
+    assert after.scores == {"pairs": {"PSNR": 21.0}, "others": {"PSNR": 18.0}}
+    assert after.sha256 == before.sha256
+    assert after.training == before.training
+
+
+def test_a_card_is_a_page_that_holds_all_that_is_known(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    earlier = {"minutes": 3.0, "recipe": {"seed": 4}}
+    training = {
+        "minutes": 5.0,
+        "licences": {"CC0 | public": 7},
+        "sites": ["a", "b"],
+        "recipe": {"seed": 5, "batches": {"levels": {"L0": 0.2}}},
+        "start": {"sha256": "c" * 64, "training": earlier},
+    }
+    scores = {"held_out": {"L1": 25.123456}}
+    card = save_model(DehazeXLLite(TINY), "tiny", tmp_path, training, scores, ("Sees no snow.",))
+
+    page = card_markdown(card)
+
+    for text in (
+        "## tiny",
+        card.sha256,
+        f"{card.parameters:,}",
+        "- 7 x CC0 | public",
+        "Trained on: a, b.",
+        "batches.levels.L0 = 0.2",
+        "Went on from weights with sha256 cccccccccccc.",
+        "seed = 4",
+        "### Measured: held out",
+        "| L1 | 25.12 |",
+        "- Sees no snow.",
+    ):
+        assert text in page
