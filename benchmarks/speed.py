@@ -26,7 +26,7 @@ from dehaze_core.engine import RunSettings, Silent, run
 from dehaze_core.engine.device import choose_device, use_threads
 from dehaze_core.engine.memory import keep_freed_memory
 from dehaze_core.models import load_model
-from dehaze_core.models.dehazexl.lite import TOKEN_PX
+from dehaze_core.models.streaming import TOKEN_PX
 
 MIB = 2**20
 

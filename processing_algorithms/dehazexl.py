@@ -18,9 +18,8 @@ from qgis.PyQt.QtCore import QCoreApplication
 from . import parameters as p
 from .engine_algorithm import EngineAlgorithm, announce, name_layer
 from .layer_style import DEFAULT_STYLE_LOADER, HAZE_THICKNESS, put_style_beside
+from .models import model_names
 from .raster_source import RasterSource
-
-MODELS = ("dehazexl-lite",)
 
 # Declared output -> (key of the engine's report, description).
 NUMBERS = {
@@ -90,9 +89,10 @@ class DehazeXLAlgorithm(EngineAlgorithm):
             p.hazy_raster(),
             p.model_bands(),
             p.extent(),
-            p.model(MODELS),
+            p.model(model_names()),
             p.strength(),
             p.device(),
+            p.global_context(),
             p.block_size(),
             p.memory_limit(),
             p.threads(),
@@ -149,6 +149,7 @@ class DehazeXLAlgorithm(EngineAlgorithm):
             "destination": self.output_path(parameters, p.OUTPUT, context),
             "model": self.parameterAsEnumString(parameters, p.MODEL, context),
             "device": self.parameterAsEnumString(parameters, p.DEVICE, context),
+            "context": self.parameterAsEnumString(parameters, p.CONTEXT, context),
             "strength": self.parameterAsDouble(parameters, p.STRENGTH, context) / 100.0,
             "bands": self.parameterAsInts(parameters, p.BANDS, context) or None,
             "extent": None if extent.isNull() else source.extent_values(extent),

@@ -23,6 +23,7 @@ EXTENT = "EXTENT"
 MODEL = "MODEL"
 STRENGTH = "STRENGTH"
 DEVICE = "DEVICE"
+CONTEXT = "CONTEXT"
 BLOCK_SIZE = "BLOCK_SIZE"
 MEMORY_LIMIT = "MEMORY_LIMIT"
 THREADS = "THREADS"
@@ -31,6 +32,7 @@ OUTPUT = "OUTPUT"
 THICKNESS = "THICKNESS"
 
 DEVICES = ("auto", "cpu", "cuda")
+CONTEXTS = ("auto", "exact", "bounded", "hyper")
 
 
 def hazy_raster() -> QgsProcessingParameterDefinition:
@@ -84,7 +86,12 @@ def model(names: tuple[str, ...]) -> QgsProcessingParameterDefinition:
             defaultValue=names[0],
             usesStaticStrings=True,
         ),
-        _tr("The trained network. dehazexl-lite is small, made for ordinary computers."),
+        _tr(
+            "The network. dehazexl-lite comes trained and is made for ordinary computers. "
+            "dehazexl-base is the published network, dehazexl-small a narrow one like it: they "
+            "paint the clear picture, and run once 'dehaze models import' has brought weights in. "
+            "Models that you have imported under other names follow."
+        ),
     )
 
 
@@ -119,6 +126,24 @@ def device() -> QgsProcessingParameterDefinition:
             usesStaticStrings=True,
         ),
         _tr("auto takes an NVIDIA GPU (cuda) if the engine can use one, else the CPU."),
+    )
+
+
+def global_context() -> QgsProcessingParameterDefinition:
+    """Return how every place learns of the whole scene."""
+    return advanced(
+        QgsProcessingParameterEnum(
+            CONTEXT,
+            _tr("Global context"),
+            options=list(CONTEXTS),
+            defaultValue=CONTEXTS[0],
+            usesStaticStrings=True,
+        ),
+        _tr(
+            "How every place learns of the whole scene. auto is exact for scenes of moderate size "
+            "and bounded (a coarser view of far places) for larger ones; exact can take very long; "
+            "hyper is the approximation that DehazeXL was published with."
+        ),
     )
 
 

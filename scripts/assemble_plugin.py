@@ -6,7 +6,7 @@
     python3 scripts/assemble_plugin.py --link [DIR]          DIR/dehaze, links, for development
 
 Without DIR, links go to the plugin folder of the default QGIS profile. Of the engine, only the
-worker protocol comes along: everything else runs outside QGIS.
+worker protocol and the places of models come along: everything else runs outside QGIS.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ PARTS = {
     "qgis_plugin/package_init.py": "__init__.py",
     "qgis_plugin": "qgis_plugin",
     "processing_algorithms": "processing_algorithms",
+    "dehaze_core/places.py": "dehaze_core/places.py",
     "dehaze_core/worker/__init__.py": "dehaze_core/worker/__init__.py",
     "dehaze_core/worker/protocol.py": "dehaze_core/worker/protocol.py",
 }
 ENGINE_INIT = '''# SPDX-License-Identifier: GPL-3.0-or-later
-"""The part of the engine that QGIS shares: the worker protocol."""
+"""The part of the engine that QGIS shares: the worker protocol, the places of models."""
 '''
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "package_init.py")
 # A fixed time makes the same source give the same zip.

@@ -20,7 +20,7 @@ from dehaze_core.models import load_model
 from dehaze_core.scene.srgb import encode_uint8
 from dehaze_core.training.log import LOSS, TrainLog
 from dehaze_core.training.recipe import load_recipe
-from dehaze_core.training.session import NAME, TrainFolders, train_lite
+from dehaze_core.training.session import TrainFolders, train
 
 SITES, PICTURES = 10, 3
 SIDE = 512
@@ -55,8 +55,8 @@ def main() -> None:
             picture = Image.fromarray(clear_ground(rng))
             picture.save(data / f"site-{site}" / f"{number}.png")
     recipe = load_recipe("lite-smoke", minutes=options.minutes)
-    train_lite(TrainFolders(data, None, out), recipe, "cpu", None, typer.echo)
-    load_model(NAME, out)
+    train(TrainFolders(data, None, out), recipe, "cpu", None, typer.echo)
+    load_model(recipe.architecture, out)
     losses = [row[LOSS] for row in TrainLog(out).rows()]
     if not losses[-1] < losses[0] - LEAST_FALL:
         raise SystemExit(f"The held-out loss went from {losses[0]:.3f} to {losses[-1]:.3f}.")

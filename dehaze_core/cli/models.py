@@ -76,7 +76,7 @@ def import_model(
 ) -> None:
     """Check a checkpoint and add it to your models; no code in it is ever run."""
     from dehaze_core.models.importer import import_model as bring_in
-    from dehaze_core.models.registry import models_folder
+    from dehaze_core.places import models_folder
 
     bring_in(file, name, architecture=architecture, licence=licence, origin=card)
     typer.echo(f"Wrote {models_folder() / name}.safetensors and its card {name}.json")

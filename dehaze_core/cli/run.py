@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 Source = Annotated[str, typer.Argument(metavar="IN", help="Raster to dehaze.")]
 ModelName = Annotated[str, typer.Option(help="Model, see 'dehaze models'.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+ContextName = Annotated[
+    str,
+    typer.Option(
+        "--context",
+        help="auto, exact, bounded or hyper: how every place learns of the whole scene.",
+    ),
+]
 Bands = Annotated[
     str | None,
     typer.Option(help="Red, green and blue as band numbers, e.g. 3,2,1; or one band."),
@@ -41,6 +48,7 @@ def run(
     destination: Annotated[Path, typer.Argument(metavar="OUT", help=".tif or .zarr to write.")],
     model: ModelName = "dehazexl-lite",
     device: DeviceName = "auto",
+    context: ContextName = "auto",
     strength: Annotated[float, typer.Option(help="Share of the haze to remove, 0 to 1.5.")] = 1.0,
     bands: Bands = None,
     extent: Extent = None,
@@ -68,6 +76,7 @@ def run(
         destination=str(destination),
         model=model,
         device=device,
+        context=context,
         strength=strength,
         bands=numbers(bands, int, "--bands"),
         extent=numbers(extent, float, "--extent"),
@@ -88,6 +97,7 @@ def plan(
     source: Source,
     model: ModelName = "dehazexl-lite",
     device: DeviceName = "auto",
+    context: ContextName = "auto",
     bands: Bands = None,
     extent: Extent = None,
     block: Block = None,
@@ -103,6 +113,7 @@ def plan(
         destination="not written",
         model=model,
         device=device,
+        context=context,
         bands=numbers(bands, int, "--bands"),
         extent=numbers(extent, float, "--extent"),
         block_size=block,

@@ -10,7 +10,12 @@ import typer
 
 from dehaze_core.errors import SettingsError
 
-TRAINABLE = ("dehazexl-lite",)
+RECIPES = {
+    "dehazexl-lite": "lite-cpu",
+    "dehazexl-small": "small-gpu",
+    "dehazexl-base": "base-published",
+}
+"""Models that can be trained, and the recipe that is taken if none is named."""
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="Model to train: dehazexl-lite.")],
+    model: Annotated[str, typer.Argument(help="Model to train: dehazexl-lite, -small or -base.")],
     data: Annotated[
         Path, typer.Option(help="Folder of clear RGB images; a MANIFEST.csv may give their sites.")
     ],
@@ -27,8 +32,8 @@ def train(
         "build/train"
     ),
     recipe: Annotated[
-        str, typer.Option(help="lite-cpu, lite-cpu-second, lite-gpu, lite-smoke, or a TOML file.")
-    ] = "lite-cpu",
+        str | None, typer.Option(help="Name of a recipe, such as lite-cpu, or a TOML file.")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Time budget instead of the recipe's, resumes included.")
     ] = None,
@@ -45,14 +50,21 @@ def train(
 ) -> None:
     """Train a model on clear images, with haze made on the fly; goes on where it was stopped."""
     from dehaze_core.training.recipe import load_recipe
-    from dehaze_core.training.session import TrainFolders, train_lite
+    from dehaze_core.training.session import TrainFolders
+    from dehaze_core.training.session import train as train_network
     from dehaze_core.training.start import find_start
 
-    if model not in TRAINABLE:
-        raise SettingsError(f"Model '{model}' cannot be trained; known are {', '.join(TRAINABLE)}.")
-    card = train_lite(
+    if model not in RECIPES:
+        raise SettingsError(f"Model '{model}' cannot be trained; known are {', '.join(RECIPES)}.")
+    chosen = load_recipe(recipe or RECIPES[model], minutes=minutes, seed=seed)
+    if chosen.architecture != model:
+        raise SettingsError(
+            f"The recipe {recipe} is for {chosen.architecture}, not for {model}.",
+            hint="Name another recipe with --recipe.",
+        )
+    card = train_network(
         TrainFolders(data, textures, out),
-        load_recipe(recipe, minutes=minutes, seed=seed),
+        chosen,
         device,
         threads,
         report=lambda line: typer.echo(line, err=True),

@@ -17,7 +17,7 @@ import torch
 from dehaze_core.engine.device import Device, choose_device
 from dehaze_core.errors import ResourceError
 from dehaze_core.grid import Block, BlockGrid
-from dehaze_core.models.dehazexl.lite import DehazeXLLite
+from dehaze_core.models.streaming import StreamedNetwork
 
 SMALLEST_PX = 128
 """Smallest side of a piece; below, the halo would take nearly all of the work."""
@@ -41,7 +41,9 @@ class Compute:
         warn: Told once about every step down.
     """
 
-    def __init__(self, network: DehazeXLLite, device: Device, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, network: StreamedNetwork, device: Device, warn: Callable[[str], None]
+    ) -> None:
         self.network = network
         self.device = device
         self.side: int | None = None
@@ -103,7 +105,8 @@ class Compute:
 
     def _step_down(self, side: int | None, reason: str) -> None:
         what = "what cannot be cut" if side is None else f"{side} px at once"
-        if side is not None and side // 2 >= SMALLEST_PX:
+        smallest = max(SMALLEST_PX, self.network.unit_px)
+        if side is not None and side // 2 >= smallest:
             self.side = side // 2
             text = f"pieces of {self.side} px"
         elif self.device.torch.type != "cpu":

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The global bottleneck over all tokens of a raster, streamed from disk strip by strip.
 
-Same arithmetic as `ContextNetwork.forward` on the whole grid; memory depends on the width of one
-row of tokens, not on their number.
+Same arithmetic as `GlobalContext.forward` on the whole grid; memory depends on the width of one
+row of blocks, not on the number of tokens.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +17,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dehaze_core.engine.context_backends import (
+    BoundedAttention,
+    ContextBackend,
+    ContextKind,
+    ExactAttention,
+)
+from dehaze_core.engine.hidden_tokens import STRIP_TOKENS, HiddenTokens, to_cpu
+from dehaze_core.engine.hyper_context import HyperAttention
 from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.engine.sealed import read_sealed, write_sealed
 from dehaze_core.engine.token_file import TokenFile
 from dehaze_core.grid import BlockGrid, Window
-from dehaze_core.models.dehazexl.context import ContextLayer, Keys, pooling_factor
-from dehaze_core.models.dehazexl.lite import LOCAL, DehazeXLLite, SceneHaze
+from dehaze_core.models.streaming import SceneHaze, StreamedNetwork
 
-STRIP_TOKENS = 4096
-"""Tokens worked on at a time."""
+
+def choose_backend(kind: ContextKind, rows: int, cols: int, budget: int) -> ContextBackend:
+    """Return the way in which the tokens of a raster look at each other.
+
+    Args:
+        kind: A way, or `auto`: exact as long as the budget suffices, then bounded.
+        rows: Rows of tokens.
+        cols: Columns of tokens.
+        budget: Largest number of keys of bounded attention.
+    """
+    if kind == "auto":
+        kind = "exact" if rows * cols <= budget else "bounded"
+    if kind == "exact":
+        return ExactAttention()
+    return HyperAttention() if kind == "hyper" else BoundedAttention(budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +53,7 @@ class SceneContext:
     """Result of the context step: what pass B needs to know about the rest of the raster.
 
     Attributes:
-        conditions: Conditions of every token, see `DehazeXLLite.conditions`.
+        conditions: Conditions of every token, see `StreamedNetwork.conditions`.
         scene: Haze of the whole scene, on the CPU.
     """
 
@@ -50,26 +69,27 @@ class ContextStep:
         device: Where it runs.
         grid: Blocks of the raster; tokens are its cells.
         tokens: (C + 1, R, C) store of pass A: tokens and, last, their weights.
-        folder: Where the scratch file, the conditions and the marker of completion are kept.
+        folder: Where the scratch files, the conditions and the marker of completion are kept.
+        backend: How tokens look at each other; `auto` by default.
     """
 
     def __init__(
         self,
-        network: DehazeXLLite,
+        network: StreamedNetwork,
         device: torch.device,
         grid: BlockGrid,
         tokens: ResultStore,
         folder: Path,
+        backend: ContextBackend | None = None,
     ) -> None:
         self.network = network
         self.device = device
-        self.grid = grid
         self.tokens = tokens
         self.folder = folder
         self.rows, self.cols = grid.cell_rows, grid.cell_cols
-        self.width = network.config.widths[-1]
-        self.factor = pooling_factor(self.rows, self.cols, network.config.context_budget)
-        self.weight = np.zeros((self.rows, self.cols), np.float32)
+        self.backend = backend or choose_backend(
+            "auto", self.rows, self.cols, network.context_budget
+        )
 
     def run(self, progress: Callable[[float], None]) -> SceneContext | None:
         """Return the conditions of all tokens, from disk where an earlier run has finished them.
@@ -82,76 +102,81 @@ class ContextStep:
         finished = self._load_finished()
         if finished is not None:
             return finished
-        layers = self.network.context.each_layer()
-        steps = len(layers) + 2
-        scratch = self.folder / "hidden.f32"
-        with ExitStack() as stack, torch.inference_mode():
-            hidden = stack.enter_context(TokenFile(scratch, self.rows, self.cols, self.width))
-            self._embed(hidden)
-            if not self.weight.any():
-                return None
-            progress(1 / steps)
-            for number, layer in enumerate(layers):
-                self._update(hidden, layer, self._keys(hidden, layer))
-                progress((number + 2) / steps)
-            context = self._finish(hidden)
-        scratch.unlink()
+        with torch.inference_mode():
+            hidden = self._hidden()
+            try:
+                self._embed(hidden)
+                if not hidden.weight.any():
+                    return None
+                self._update(hidden, progress)
+                context = self._finish(hidden)
+            finally:
+                hidden.delete()
         progress(1.0)
         return context
 
-    def _embed(self, hidden: TokenFile) -> None:
+    def _hidden(self) -> HiddenTokens:
+        """Make room for hidden states of the length that the bottleneck gives them."""
+        token = torch.zeros(1, 1, 1, self.network.token_width, device=self.device)
+        width = self.network.context.embed(token, 0, 1).shape[-1]
+        weight = np.zeros((self.rows, self.cols), np.float32)
+        return HiddenTokens(self.folder, weight, width, self.device)
+
+    def _embed(self, hidden: HiddenTokens) -> None:
         for row, tokens, weight in self._token_rows():
-            self.weight[row : row + weight.shape[0]] = weight
-            hidden.write_rows(row, self._cpu(self.network.context.embed(tokens, row, self.rows)))
+            hidden.weight[row : row + len(weight)] = weight
+            hidden.write(row, self.network.context.embed(tokens, row, self.rows))
+
+    def _update(self, hidden: HiddenTokens, progress: Callable[[float], None]) -> None:
+        layers = self.network.context.each_layer()
+        steps = len(layers) + 2
+        progress(1 / steps)
+        for number, layer in enumerate(layers):
+
+            def told(share: float, done: int = number + 1) -> None:
+                progress((done + share) / steps)
+
+            self.backend.update(layer, number, hidden, told)
 
     def _token_rows(self) -> Iterator[tuple[int, Tensor, NDArray[np.float32]]]:
-        """Yield strips as tall as a block: first row, tokens (1, r, C, D), weights (r, C)."""
-        step = self.grid.size // self.grid.cell
-        for row in range(0, self.rows, step):
-            stored = self.tokens.read(Window(row, 0, min(step, self.rows - row), self.cols))
-            tokens = torch.from_numpy(stored[:-1]).permute(1, 2, 0)[None].contiguous()
-            yield row, tokens.to(self.device), stored[-1].astype(np.float32)
-
-    def _keys(self, hidden: TokenFile, layer: ContextLayer) -> Keys:
-        pooled, weights = [], []
-        step = max(1, STRIP_TOKENS // self.cols // self.factor) * self.factor
-        for row in range(0, self.rows, step):
-            stop = min(row + step, self.rows)
-            strip = self._gpu(hidden.read_rows(row, stop))
-            values, weight = layer.pooled(strip, self._gpu(self.weight[row:stop]), self.factor)
-            pooled.append(values)
-            weights.append(weight)
-        return layer.keys(torch.cat(pooled, dim=1), torch.cat(weights, dim=1))
-
-    def _update(self, hidden: TokenFile, layer: ContextLayer, keys: Keys) -> None:
-        for row, stop in self._strips():
-            strip = layer(self._gpu(hidden.read_rows(row, stop)), keys)
-            hidden.write_rows(row, self._cpu(strip))
-
-    def _strips(self) -> Iterator[tuple[int, int]]:
+        """Yield strips of tokens: first row, tokens (1, r, C, D), weights (r, C)."""
         step = max(1, STRIP_TOKENS // self.cols)
-        for row in range(0, self.rows, step):
-            yield row, min(row + step, self.rows)
+        for top in range(0, self.rows, self.tokens.chunk):
+            stored = self._row_of_chunks(top)
+            for row in range(0, len(stored), step):
+                strip = stored[row : row + step]
+                tokens = torch.from_numpy(np.ascontiguousarray(strip[..., :-1]))[None]
+                yield top + row, tokens.to(self.device), strip[..., -1]
 
-    def _finish(self, hidden: TokenFile) -> SceneContext:
-        votes = torch.zeros(1, 4, dtype=torch.float64)
-        trust = torch.zeros(1, 1, dtype=torch.float64)
-        for row, stop in self._strips():
-            strip, weight = self._gpu(hidden.read_rows(row, stop)), self._gpu(self.weight[row:stop])
-            strip_votes, strip_trust = self.network.scene_sums(strip, weight)
-            votes += strip_votes.double().cpu()
-            trust += strip_trust.double().cpu()
+    def _row_of_chunks(self, top: int) -> NDArray[np.float32]:
+        """Return all tokens, last their weights, of a row of chunks, (r, C, C + 1)."""
+        size = self.tokens.chunk
+        height = min(size, self.rows - top)
+        rows = np.empty((height, self.cols, self.network.token_width + 1), np.float32)
+        for left in range(0, self.cols, size):
+            chunk = Window(top, left, size, size).clipped(self.rows, self.cols)
+            rows[:, left : left + size] = self.tokens.read(chunk).transpose(1, 2, 0)
+        return rows
+
+    def _finish(self, hidden: HiddenTokens) -> SceneContext:
+        votes, trust = torch.zeros(()), torch.zeros(())
+        for strip in hidden.strips():
+            window = Window(strip.row, 0, strip.row_stop - strip.row, self.cols)
+            strip_votes, strip_trust = self.network.scene_sums(*hidden.read_window(window))
+            votes = votes + strip_votes.double().cpu()
+            trust = trust + strip_trust.double().cpu()
         conditions = self._open_conditions()
         checksum = 0
-        for row, tokens, shares in self._token_rows():
-            strip = self._gpu(hidden.read_rows(row, row + shares.shape[0]))
-            values = self._cpu(self.network.conditions(tokens, strip))
+        for row, tokens, weight in self._token_rows():
+            window = Window(row, 0, len(weight), self.cols)
+            states, _ = hidden.read_window(window)
+            values = to_cpu(self.network.conditions(tokens, states)[0])
             conditions.write_rows(row, values)
             checksum = zlib.crc32(values.data, checksum)
         conditions.sync()
         marker = {"crc32": checksum, "votes": votes.tolist(), "trust": trust.tolist()}
         write_sealed(self._marker, marker)
-        return SceneContext(conditions, _scene_haze(votes, trust))
+        return SceneContext(conditions, self._scene_haze(votes, trust))
 
     def _load_finished(self) -> SceneContext | None:
         """Return the conditions of an earlier run if they are complete and undamaged."""
@@ -162,30 +187,22 @@ class ContextStep:
         trust = torch.tensor(marker["trust"], dtype=torch.float64)
         conditions = self._open_conditions()
         checksum = 0
-        step = self.grid.size // self.grid.cell
+        step = max(1, STRIP_TOKENS // self.cols)
         for row in range(0, self.rows, step):
             stored = conditions.read_rows(row, min(row + step, self.rows))
             checksum = zlib.crc32(stored.data, checksum)
         if checksum != marker["crc32"]:
             conditions.close()
             return None
-        return SceneContext(conditions, _scene_haze(votes, trust))
+        return SceneContext(conditions, self._scene_haze(votes, trust))
 
     @property
     def _marker(self) -> Path:
         return self.folder / "context.json"
 
     def _open_conditions(self) -> TokenFile:
-        return TokenFile(self.folder / "conditions.f32", self.rows, self.cols, self.width + LOCAL)
+        width = self.network.condition_width
+        return TokenFile(self.folder / "conditions.f32", self.rows, self.cols, width)
 
-    def _gpu(self, values: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(values)[None].to(self.device)
-
-    @staticmethod
-    def _cpu(values: Tensor) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = values[0].float().cpu().numpy()
-        return np.ascontiguousarray(result)
-
-
-def _scene_haze(votes: Tensor, trust: Tensor) -> SceneHaze:
-    return DehazeXLLite.scene_haze(votes.float(), trust.float())
+    def _scene_haze(self, votes: Tensor, trust: Tensor) -> SceneHaze:
+        return self.network.scene_haze(votes.float(), trust.float())

@@ -12,27 +12,27 @@ import torch
 from dehaze_core.engine.outputs import output_format
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.grid import BlockGrid
-from dehaze_core.models import Model
-from dehaze_core.models.dehazexl.lite import TOKEN_PX
+from dehaze_core.models.streaming import TOKEN_PX, PaintingNetwork, StreamedNetwork
 from dehaze_core.scene import GDAL_CACHE_MIB, Frame, gdal_cache_mib
 
 DEFAULT_MEMORY_MIB = 1800
 """Memory a run takes at most unless told otherwise; larger blocks gain little."""
 
-PROCESS_MIB = 730
-"""Python, PyTorch, GDAL with its usual cache, context, the final file; see next constant."""
+PROCESS_MIB = 700
+"""Python, PyTorch, GDAL with its usual cache, context, the final file.
 
-NETWORK_BYTES_PER_PX = 295
-"""Peak of pass B for each pixel of a block with halo, memory that is free but kept included.
-
-Both numbers are fitted to the peaks that `python -m benchmarks.speed file --block N` prints.
+Fitted, as the footprint of the networks, to the peaks that `python -m benchmarks.speed file --block
+N` prints.
 """
 
-DEVICE_MIB = 600
-"""Libraries, weights and context on a CUDA device."""
+DEVICE_MIB = 570
+"""Libraries and context on a CUDA device."""
 
-TOKEN_BYTES = 4 * 4 * 257
-"""A token with its weight as read, put in order, embedded and written, float32."""
+TOKEN_COPIES = 4
+"""A token with its weight as read, put in order, embedded and written."""
+
+SUM_BYTES = 13 * 8
+"""Sums over the pixels of a token, from which the haze of painted pixels is fitted."""
 
 OVERVIEWS = 4 / 3
 """Size of a raster with all its overviews, relative to the raster."""
@@ -40,21 +40,24 @@ OVERVIEWS = 4 / 3
 MIB = 2**20
 
 
-def memory_mib(frame: Frame, size: int, halo: int) -> int:
+def memory_mib(frame: Frame, size: int, network: StreamedNetwork) -> int:
     """Return the peak memory of a run with blocks of `size` px, in MiB."""
     # A block being read, one in work with its result, one being written.
     stored = 4 * frame.count * np.dtype(frame.dtype).itemsize
-    blocks = _outer_px(frame, size, halo) * (NETWORK_BYTES_PER_PX + stored)
+    blocks = _outer_px(frame, size, network) * (network.footprint.bytes_per_px + stored)
     # The context step reads tokens in rows of blocks, when no block is in memory.
     rows = min(size, frame.height) / TOKEN_PX
-    tokens = (rows + 1) * (frame.width / TOKEN_PX + 1) * TOKEN_BYTES
-    cache = gdal_cache_mib(frame) - GDAL_CACHE_MIB
-    return PROCESS_MIB + cache + int(max(blocks, tokens) / MIB)
+    token_bytes = TOKEN_COPIES * 4 * (network.token_width + 1)
+    tokens = (rows + 1) * (frame.width / TOKEN_PX + 1) * token_bytes
+    fixed = PROCESS_MIB + network.footprint.fixed_mib + gdal_cache_mib(frame) - GDAL_CACHE_MIB
+    return fixed + int(max(blocks, tokens) / MIB)
 
 
-def device_mib(frame: Frame, size: int, halo: int) -> int:
+def device_mib(frame: Frame, size: int, network: StreamedNetwork) -> int:
     """Return the peak memory on a CUDA device, in MiB."""
-    return DEVICE_MIB + int(_outer_px(frame, size, halo) * NETWORK_BYTES_PER_PX / MIB)
+    footprint = network.footprint
+    blocks = _outer_px(frame, size, network) * footprint.bytes_per_px
+    return DEVICE_MIB + footprint.fixed_mib + int(blocks / MIB)
 
 
 def memory_to_use_mib(settings: RunSettings) -> int:
@@ -74,14 +77,28 @@ def device_memory_to_use_mib(device: torch.device) -> int | None:
     return int(free) // MIB
 
 
-def disk_mib(frame: Frame, grid: BlockGrid, model: Model, settings: RunSettings) -> dict[str, int]:
-    """Return the disk space taken at the end of each stage beside the output, in MiB."""
-    width = model.network.config.widths[-1]
-    tokens = grid.cell_rows * grid.cell_cols * (width + 1) * 4
+def disk_mib(
+    frame: Frame,
+    grid: BlockGrid,
+    network: StreamedNetwork,
+    settings: RunSettings,
+    scratch: int,
+) -> dict[str, int]:
+    """Return the disk space taken by each stage beside the output, in MiB.
+
+    Args:
+        frame: Frame of the output.
+        grid: Its blocks.
+        network: The network.
+        settings: Which outputs are wanted.
+        scratch: Bytes that the context needs beside the states of the tokens.
+    """
+    cells = grid.cell_rows * grid.cell_cols
+    tokens = cells * (network.token_width + 1) * 4
     pixels = frame.width * frame.height
     raster = pixels * frame.count * np.dtype(frame.dtype).itemsize
     layers = [raster] if settings.thickness is None else [raster, pixels * 4]
-    stores = sum(layers)
+    stores = raster + cells * SUM_BYTES if isinstance(network, PaintingNetwork) else sum(layers)
     # At worst nothing can be compressed.
     files = sum(layers) * OVERVIEWS
     if output_format(Path(settings.destination), settings.format) == "cog":
@@ -89,13 +106,13 @@ def disk_mib(frame: Frame, grid: BlockGrid, model: Model, settings: RunSettings)
         files += max(layers) * OVERVIEWS
     stages = {
         "looking at the scene": tokens,
-        "global context": 3 * tokens,
+        "global context": 3 * tokens + scratch,
         "removing haze": 2 * tokens + stores,
         "writing the output": 2 * tokens + stores + files,
     }
     return {stage: int(size / MIB) + 1 for stage, size in stages.items()}
 
 
-def _outer_px(frame: Frame, size: int, halo: int) -> int:
-    outer = size + 2 * halo
-    return min(outer, frame.height + TOKEN_PX) * min(outer, frame.width + TOKEN_PX)
+def _outer_px(frame: Frame, size: int, network: StreamedNetwork) -> int:
+    outer, unit = size + 2 * network.halo_px, network.unit_px
+    return min(outer, frame.height + unit) * min(outer, frame.width + unit)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from dehaze_core.engine.corrections import painted_light
 from dehaze_core.grid.blocks import mirrored
 from dehaze_core.haze.layers import correct, full_resolution
 from dehaze_core.models import load_model
-from dehaze_core.models.dehazexl.lite import FILL, TOKEN_PX, DehazeXLLite
+from dehaze_core.models.dehazexl.lite import DehazeXLLite
+from dehaze_core.models.streaming import (
+    FILL,
+    TOKEN_PX,
+    HazeMaps,
+    PaintedImage,
+    SceneHaze,
+    StreamedNetwork,
+)
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
 
 
@@ -38,7 +49,7 @@ def restore_array(image: NDArray[np.uint8], model: str, strength: float = 1.0) -
 
 
 def restore_linear(
-    network: DehazeXLLite, display: Tensor, linear: Tensor, valid: Tensor, strength: float = 1.0
+    network: StreamedNetwork, display: Tensor, linear: Tensor, valid: Tensor, strength: float = 1.0
 ) -> Tensor:
     """Dehaze a picture in one pass of the network over all of it.
 
@@ -52,20 +63,62 @@ def restore_linear(
     Returns:
         (3, H, W) linear light, not clipped.
     """
+    answer, seen = _ask(network, display, valid)
+    if isinstance(answer, PaintedImage):
+        height, width = valid.shape
+        return painted_light(answer.clear[0, :, :height, :width], linear, strength)
+    haze = _pixel_haze(answer, seen, valid)
+    return correct(linear, haze.thickness, haze.airlight, haze.ratios, strength)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelHaze:
+    """Haze of every pixel of a picture.
+
+    Attributes:
+        thickness: (1, H, W) optical thickness at 550 nm.
+        airlight: (3, H, W) linear light.
+        ratios: (3, 1, 1) optical thickness of red, green and blue relative to that at 550 nm.
+    """
+
+    thickness: Tensor
+    airlight: Tensor
+    ratios: Tensor
+
+
+def estimate_haze(network: DehazeXLLite, display: Tensor, valid: Tensor) -> PixelHaze:
+    """Return the haze that a physical network finds in a picture.
+
+    Args:
+        network: The model.
+        display: As for `restore_linear`.
+        valid: As for `restore_linear`.
+    """
+    answer, seen = _ask(network, display, valid)
+    return _pixel_haze(answer, seen, valid)
+
+
+def _ask(network: StreamedNetwork, display: Tensor, valid: Tensor) -> tuple[Any, Tensor]:
+    """Run the network on a picture mirrored to whole units, and return what it saw as well."""
     height, width = valid.shape
-    rows = torch.from_numpy(mirrored(0, -(-height // TOKEN_PX) * TOKEN_PX, height))
-    cols = torch.from_numpy(mirrored(0, -(-width // TOKEN_PX) * TOKEN_PX, width))
+    unit = network.unit_px
+    rows = torch.from_numpy(mirrored(0, -(-height // unit) * unit, height))
+    cols = torch.from_numpy(mirrored(0, -(-width // unit) * unit, width))
     real = F.pad(valid, (0, len(cols) - width, 0, len(rows) - height))
     weight = F.avg_pool2d(real[None], TOKEN_PX)
     mask = valid[rows][:, cols][None, None]
     seen = torch.where(mask > 0, display[:, rows][:, :, cols][None], FILL)
-    maps, scene = network(seen, mask, weight)
+    return network(seen, mask, weight), seen
+
+
+def _pixel_haze(answer: tuple[HazeMaps, SceneHaze], seen: Tensor, valid: Tensor) -> PixelHaze:
+    maps, scene = answer
+    height, width = valid.shape
     luminance = seen.mean(dim=1, keepdim=True)
     tau, airlight = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
-    tau, airlight = tau[0, :, :height, :width], airlight[0, :, :height, :width]
-    return correct(linear, tau, airlight, scene.ratios[0], strength)
+    return PixelHaze(tau[0, :, :height, :width], airlight[0, :, :height, :width], scene.ratios[0])
 
 
 @lru_cache(maxsize=2)
-def _network(name: str) -> DehazeXLLite:
+def _network(name: str) -> StreamedNetwork:
     return load_model(name).network

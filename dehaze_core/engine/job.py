@@ -13,7 +13,7 @@ from torch import Tensor
 from dehaze_core.engine.compute import Compute
 from dehaze_core.grid import Block, BlockGrid, Window
 from dehaze_core.grid.blocks import mirrored
-from dehaze_core.models.dehazexl.lite import FILL
+from dehaze_core.models.streaming import FILL
 from dehaze_core.scene import Radiometry, Scene
 
 Pixels = NDArray[np.generic]

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
+from dehaze_core.engine.context import choose_backend
 from dehaze_core.engine.device import Device, choose_device, use_threads
 from dehaze_core.engine.forecast import (
     device_memory_to_use_mib,
@@ -18,11 +16,12 @@ from dehaze_core.engine.forecast import (
     memory_to_use_mib,
 )
 from dehaze_core.engine.settings import RunSettings
+from dehaze_core.engine.trial import HYPER_KEYS, pixel_seconds, token_seconds
 from dehaze_core.errors import ResourceError, SettingsError
 from dehaze_core.grid import BlockGrid
 from dehaze_core.models import Model, load_model
 from dehaze_core.models.dehazexl.context import pooling_factor
-from dehaze_core.models.dehazexl.lite import TOKEN_PX
+from dehaze_core.models.streaming import TOKEN_PX, StreamedNetwork
 from dehaze_core.scene import Frame, Scene, open_scene
 
 BLOCK_SIZES = (4096, 3072, 2048, 1536, 1024, 768, 512, 256)
@@ -44,8 +43,8 @@ class Plan:
         halo: Margin around a block, px.
         blocks: Number of blocks.
         tokens: Number of tokens in the context.
-        context: `exact` attention, or `bounded` with keys averaged over k x k tokens.
-        context_cell: k.
+        context: How tokens look at each other: `exact`, `bounded` or `hyper`.
+        context_cell: Keys of bounded attention are averaged over k x k tokens; else 1.
         memory_mib: Peak memory forecast.
         device_mib: Peak memory on a CUDA device; 0 on the CPU.
         disk_mib: Disk needed beside the output, while running.
@@ -77,10 +76,9 @@ class Plan:
         return asdict(self)
 
 
-def halo_of(model: Model) -> int:
-    """Return the halo in px that makes blocks exact, in whole tokens."""
-    need = max(model.network.config.encode_halo, model.network.config.decode_halo)
-    return -(-need // TOKEN_PX) * TOKEN_PX
+def block_grid(frame: Frame, size: int, network: StreamedNetwork) -> BlockGrid:
+    """Return the grid of blocks of `size` px in which a network works through a raster."""
+    return BlockGrid(frame.height, frame.width, size, network.halo_px, TOKEN_PX, network.unit_px)
 
 
 def choose_model_bands(frame: Frame, bands: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -120,7 +118,7 @@ def make_plan(settings: RunSettings) -> Plan:
     with open_scene(settings.source) as scene:
         plan = draw_plan(cropped(scene, settings).frame, model, device, settings)
     network = model.network.to(device.torch)
-    return replace(plan, seconds=measured_seconds(plan, replace(model, network=network), device))
+    return replace(plan, seconds=measured_seconds(plan, network, device))
 
 
 def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings) -> Plan:
@@ -129,11 +127,14 @@ def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings)
     Raises:
         ResourceError: Not even the smallest block fits (MEMORY).
     """
-    halo = halo_of(model)
-    size = _block_size(frame, halo, device, settings)
-    grid = BlockGrid(frame.height, frame.width, size, halo, TOKEN_PX)
-    stages = disk_mib(frame, grid, model, settings)
-    factor = pooling_factor(grid.cell_rows, grid.cell_cols, model.network.config.context_budget)
+    network = model.network
+    size = _block_size(frame, network, device, settings)
+    grid = block_grid(frame, size, network)
+    rows, cols, budget = grid.cell_rows, grid.cell_cols, network.context_budget
+    backend = choose_backend(settings.context, rows, cols, budget)
+    layers = network.context.each_layer()
+    scratch = max(backend.scratch_bytes(layer, rows * cols) for layer in layers)
+    stages = disk_mib(frame, grid, network, settings, scratch)
     return Plan(
         width=frame.width,
         height=frame.height,
@@ -143,50 +144,43 @@ def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings)
         model_bands=tuple(b + 1 for b in choose_model_bands(frame, settings.bands)),
         device=device.description,
         block_size=size,
-        halo=halo,
+        halo=network.halo_px,
         blocks=len(grid),
-        tokens=grid.cell_rows * grid.cell_cols,
-        context="exact" if factor == 1 else "bounded",
-        context_cell=factor,
-        memory_mib=memory_mib(frame, size, halo),
-        device_mib=device_mib(frame, size, halo) if device.torch.type == "cuda" else 0,
+        tokens=rows * cols,
+        context=backend.name,
+        context_cell=pooling_factor(rows, cols, budget) if backend.name == "bounded" else 1,
+        memory_mib=memory_mib(frame, size, network),
+        device_mib=device_mib(frame, size, network) if device.torch.type == "cuda" else 0,
         disk_mib=max(stages.values()),
         disk_stages_mib=stages,
     )
 
 
-def measured_seconds(plan: Plan, model: Model, device: Device) -> float:
-    """Forecast the time of a run by timing the network on a small block of the same halo.
-
-    Reading, writing and the final file are taken to cost as much as one pass of the network; on
-    fast devices they dominate.
-    """
-    side = 512
-    rgb = torch.rand(1, 3, side, side, device=device.torch)
-    mask = torch.ones(1, 1, side, side, device=device.torch)
-    with torch.inference_mode():
-        model.network.skips(rgb, mask)
-        start = time.perf_counter()
-        model.network.tokens(rgb, model.network.skips(rgb, mask))
-        encode = (time.perf_counter() - start) / side**2
+def measured_seconds(plan: Plan, network: StreamedNetwork, device: Device) -> float:
+    """Forecast the time of a run by timing the network, which is on the device."""
+    keys = {"exact": plan.tokens, "hyper": HYPER_KEYS}.get(plan.context, network.context_budget)
     outer = (1 + 2 * plan.halo / plan.block_size) ** 2
-    io = 1.5e-7
-    return plan.width * plan.height * (3.0 * encode * outer + io)
+    return plan.width * plan.height * outer * pixel_seconds(
+        network, device.torch
+    ) + plan.tokens * token_seconds(network, keys, device.torch)
 
 
-def _block_size(frame: Frame, halo: int, device: Device, settings: RunSettings) -> int:
+def _block_size(
+    frame: Frame, network: StreamedNetwork, device: Device, settings: RunSettings
+) -> int:
     limit = memory_to_use_mib(settings)
     device_limit = device_memory_to_use_mib(device.torch)
 
     def fits(size: int) -> bool:
-        on_device = device_limit is None or device_mib(frame, size, halo) <= device_limit
-        return on_device and memory_mib(frame, size, halo) <= limit
+        on_device = device_limit is None or device_mib(frame, size, network) <= device_limit
+        return on_device and memory_mib(frame, size, network) <= limit
 
-    longest = -(-max(frame.width, frame.height) // TOKEN_PX) * TOKEN_PX
+    unit = network.unit_px
+    longest = -(-max(frame.width, frame.height) // unit) * unit
     # A block larger than the raster gains nothing: try the raster itself, then smaller ones.
     candidates = [min(size, longest) for size in BLOCK_SIZES]
     if settings.block_size is not None:
-        candidates = [max(settings.block_size // TOKEN_PX, 1) * TOKEN_PX]
+        candidates = [max(settings.block_size // unit, 1) * unit]
     for size in candidates:
         if fits(size):
             return size
@@ -194,7 +188,7 @@ def _block_size(frame: Frame, halo: int, device: Device, settings: RunSettings) 
     there = "" if device_limit is None else f" and {device_limit} MiB on the device"
     raise ResourceError(
         f"Blocks of {size} px of {frame.count} bands {frame.dtype} need "
-        f"{memory_mib(frame, size, halo)} MiB of memory; {limit} MiB may be used{there}.",
+        f"{memory_mib(frame, size, network)} MiB of memory; {limit} MiB may be used{there}.",
         hint="Raise the memory limit, choose smaller blocks, or close other programs.",
         code="MEMORY",
     )

@@ -14,6 +14,8 @@ from dehaze_core.engine.plan import Plan
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.engine.workspace import claimed_layers
 from dehaze_core.errors import OutputError, ResourceError
+from dehaze_core.haze.bands import band_haze
+from dehaze_core.scene import Frame
 
 
 class OutputSettings(Protocol):
@@ -96,10 +98,27 @@ def check_space(stages: Mapping[str, int], folder: Path, destination: str) -> No
         )
 
 
+def left_out_bands(frame: Frame, model_bands: tuple[int, ...]) -> str | None:
+    """Return a sentence about colour bands that cannot be corrected, or None if all can be.
+
+    Args:
+        frame: Frame of the source.
+        model_bands: 0-based bands the network looks at.
+    """
+    corrected = {band.index for band in band_haze(model_bands, frame.color_interp, alpha=0.0)}
+    left = [str(band + 1) for band in frame.color_bands if band not in corrected]
+    if not left:
+        return None
+    return (
+        f"Bands {', '.join(left)} are copied unchanged: their wavelength is not known. "
+        "Set their colour interpretation (for example nir) to have them corrected."
+    )
+
+
 def describe(plan: Plan) -> str:
     """Return a plan in words, for the log."""
     cell = plan.context_cell
-    context = "exact" if cell == 1 else f"bounded, cells of {cell} tokens"
+    context = plan.context if cell == 1 else f"{plan.context}, cells of {cell} tokens"
     device = f", {plan.device_mib} MiB on the device" if plan.device_mib else ""
     return (
         f"Plan: {plan.width} x {plan.height} px, {plan.bands} bands {plan.dtype}; "

@@ -19,6 +19,7 @@ class Report:
         model: Name of the model.
         model_sha256: Digest of its weights.
         device: Where it ran.
+        context: How its tokens looked at each other: `exact`, `bounded` or `hyper`.
         block_size: Side of a block, px.
         blocks: Number of blocks.
         resumed_blocks: How many were finished by an earlier run.
@@ -37,6 +38,7 @@ class Report:
     model: str
     model_sha256: str
     device: str
+    context: str
     block_size: int
     blocks: int
     resumed_blocks: int

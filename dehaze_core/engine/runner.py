@@ -18,25 +18,26 @@ import torch
 
 from dehaze_core import __version__
 from dehaze_core.engine.compute import Compute
-from dehaze_core.engine.context import ContextStep, SceneContext
+from dehaze_core.engine.context import ContextStep, SceneContext, choose_backend
+from dehaze_core.engine.corrections import haze_layer
 from dehaze_core.engine.device import Device, choose_device, use_threads
+from dehaze_core.engine.fitted_haze import FittedHaze
 from dehaze_core.engine.job import Job
 from dehaze_core.engine.journal import Journal
 from dehaze_core.engine.memory import keep_freed_memory, peak_memory_mib, release_freed_memory
 from dehaze_core.engine.outputs import OutputFormat, check_output, output_format, write_output
 from dehaze_core.engine.passes import Restorer, encode_blocks
-from dehaze_core.engine.plan import Plan, choose_model_bands, cropped, draw_plan
-from dehaze_core.engine.preflight import check_disk, check_folders, describe
+from dehaze_core.engine.plan import Plan, block_grid, choose_model_bands, cropped, draw_plan
+from dehaze_core.engine.preflight import check_disk, check_folders, describe, left_out_bands
 from dehaze_core.engine.progress import Progress
+from dehaze_core.engine.read_back import Read
 from dehaze_core.engine.report import Report
 from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.engine.workspace import JOURNAL, Workspace, claimed_layers, digest
 from dehaze_core.errors import InputError, ResourceError
-from dehaze_core.grid import BlockGrid
-from dehaze_core.haze.bands import band_haze
 from dehaze_core.models import Model, load_model
-from dehaze_core.models.dehazexl.lite import TOKEN_PX
+from dehaze_core.models.streaming import PaintingNetwork
 from dehaze_core.scene import Frame, Radiometry, Scene, open_scene
 
 ENCODE_UNTIL, CONTEXT_UNTIL, RESTORE_UNTIL = 0.30, 0.36, 0.84
@@ -130,6 +131,8 @@ class _Runner:
         self._own = claimed_layers(Path(settings.destination))
         self.progress = progress
         self.resumed = 0
+        # Where it is not known block by block.
+        self._mean_thickness: float | None = None
         self.compute = Compute(model.network, device, progress.warning)
 
     def prepare(self) -> None:
@@ -140,8 +143,6 @@ class _Runner:
         check_disk(self.plan, self.workspace.folder, settings)
         self._check_outputs()
         self.progress.log(describe(self.plan))
-        size, halo = self.plan.block_size, self.plan.halo
-        grid = BlockGrid(scene.frame.height, scene.frame.width, size, halo, TOKEN_PX)
         identity = self._identity(self.plan)
         reason = self.workspace.prepare(identity)
         if reason is not None:
@@ -152,26 +153,33 @@ class _Runner:
             model_bands=bands,
             radiometry=Radiometry.for_scene(self.whole_scene, bands),
             compute=self.compute,
-            grid=grid,
+            grid=block_grid(scene.frame, self.plan.block_size, self.model.network),
             strength=settings.strength,
         )
-        frame = scene.frame
         self._key = digest(identity)
-        self.results = self._store(
-            "result", (frame.count, frame.height, frame.width), frame.dtype, size
-        )
-        self.thickness: ResultStore | None = None
-        if settings.thickness is not None:
-            self.thickness = self._store(
-                "thickness", (1, frame.height, frame.width), "float32", size
-            )
+        self._open_stores()
+
+    def _open_stores(self) -> None:
+        frame, size, layer = self.scene.frame, self.plan.block_size, haze_layer(self.job)
+        shape = (frame.count, frame.height, frame.width)
+        self.results = self._store("result", shape, frame.dtype, size)
+        self.haze: ResultStore | None = None
+        # What was painted shows its haze only when sums over all of it are known.
+        if self.settings.thickness is not None or self._paints:
+            cells = layer.cells(frame.window)
+            shape = (layer.channels, cells.height, cells.width)
+            self.haze = self._store("haze", shape, layer.dtype, size // layer.cell)
+
+    @property
+    def _paints(self) -> bool:
+        return isinstance(self.model.network, PaintingNetwork)
 
     def restore(self) -> None:
         """Run both passes and the context between them."""
         with ExitStack() as stack:
             self.journal = Journal(self.workspace.folder / JOURNAL)
             stack.callback(self.journal.close)
-            restorer = Restorer(self.job, self.results, self.thickness, self.journal)
+            restorer = Restorer(self.job, self.results, self.haze, self.journal)
             missing = restorer.missing()
             self.resumed = len(self.job.grid) - len(missing)
             if self.resumed:
@@ -182,8 +190,10 @@ class _Runner:
                 return
             context = self._context()
             if context is not None:
+                left_out = left_out_bands(self.scene.frame, self.job.model_bands)
+                if left_out is not None:
+                    self.progress.warning(left_out)
                 stack.callback(context.conditions.close)
-                self._warn_of_left_out_bands(context)
             release_freed_memory()
             done = self.resumed
             for _ in restorer.run(missing, context):
@@ -210,28 +220,44 @@ class _Runner:
                 code="INPUT_CHANGED",
             )
         release_freed_memory()
-        stores = [self.results] if self.thickness is None else [self.results, self.thickness]
-        layers = list(zip(stores, self.outputs, strict=True))
-        for number, (store, output) in enumerate(reversed(layers)):
+        with ExitStack() as stack:
+            self._write_outputs(self._layers(stack))
+        self.progress.update(1.0, "Done")
+
+    def _layers(self, stack: ExitStack) -> list[Read]:
+        """Return where the pixels of the outputs are read."""
+        if self.haze is None:
+            return [self.results.read]
+        if not self._paints:
+            return [self.results.read, self.haze.read]
+        folder = self.workspace.folder
+        fitted = stack.enter_context(FittedHaze(self.job, self.haze, self.results, folder))
+        self._mean_thickness = fitted.mean_thickness
+        return [fitted.clear, fitted.thickness]
+
+    def _write_outputs(self, layers: list[Read]) -> None:
+        written = list(zip(layers, self.outputs, strict=False))
+        for number, (read, output) in enumerate(reversed(written)):
             write_output(
                 output.format,
-                store.read,
+                read,
                 output.frame,
                 self.scene.stored_mask if output.frame.mask == "internal" else None,
                 output.path,
                 provenance=self._provenance(),
                 creation_options=output.creation_options,
-                progress=partial(self._finalise_progress, number, len(stores)),
+                progress=partial(self._finalise_progress, number, len(written)),
                 work_folder=self.workspace.folder_for(output.path),
                 overwrite=self.settings.overwrite or os.path.abspath(output.path) in self._own,
             )
-        self.progress.update(1.0, "Done")
 
     def report(self, seconds: float) -> Report:
         """Sum up the run."""
         frame, plan = self.scene.frame, self.plan
         valid = sum(record.valid for record in self.journal)
-        thickness = sum(record.thickness for record in self.journal) / max(valid, 1)
+        thickness = self._mean_thickness
+        if thickness is None:
+            thickness = sum(record.thickness for record in self.journal) / max(valid, 1)
         return Report(
             output=self.settings.destination,
             thickness=self.settings.thickness,
@@ -240,6 +266,7 @@ class _Runner:
             model=self.model.card.name,
             model_sha256=self.model.card.sha256,
             device=self.device.description,
+            context=plan.context,
             block_size=plan.block_size,
             blocks=plan.blocks,
             resumed_blocks=self.resumed,
@@ -274,6 +301,7 @@ class _Runner:
             "model": self.model.card.sha256,
             "strength": self.settings.strength,
             "bands": list(plan.model_bands),
+            "context": plan.context,
             "thickness_wanted": self.settings.thickness is not None,
             "block_size": plan.block_size,
             "precision": str(self.device.autocast),
@@ -296,10 +324,10 @@ class _Runner:
     def _context(self) -> SceneContext | None:
         """Run pass A and the context step; None where no pixel is valid."""
         grid, compute = self.job.grid, self.compute
-        width = compute.network.config.widths[-1]
+        rows, cols, budget = grid.cell_rows, grid.cell_cols, compute.network.context_budget
         tokens = self._store(
             "tokens",
-            (width + 1, grid.cell_rows, grid.cell_cols),
+            (compute.network.token_width + 1, rows, cols),
             "float32",
             grid.size // grid.cell,
         )
@@ -307,10 +335,11 @@ class _Runner:
             self._advance(0.0, ENCODE_UNTIL, (block.index + 1) / len(grid), "Looking at the scene")
         release_freed_memory()
 
+        backend = choose_backend(self.settings.context, rows, cols, budget)
+
         def context() -> SceneContext | None:
-            step = ContextStep(
-                compute.network, compute.device.torch, grid, tokens, self.workspace.folder
-            )
+            device, folder = compute.device.torch, self.workspace.folder
+            step = ContextStep(compute.network, device, grid, tokens, folder, backend)
             return step.run(
                 lambda share: self._advance(ENCODE_UNTIL, CONTEXT_UNTIL, share, "Global context")
             )
@@ -348,21 +377,6 @@ class _Runner:
     def _finalise_progress(self, number: int, count: int, share: float) -> None:
         self._advance(RESTORE_UNTIL, 1.0, (number + share) / count, "Writing the output")
 
-    def _warn_of_left_out_bands(self, context: SceneContext) -> None:
-        frame = self.scene.frame
-        corrected = {
-            band.index
-            for band in band_haze(
-                self.job.model_bands, frame.color_interp, float(context.scene.alpha)
-            )
-        }
-        left = [str(band + 1) for band in frame.color_bands if band not in corrected]
-        if left:
-            self.progress.warning(
-                f"Bands {', '.join(left)} are copied unchanged: their wavelength is not known. "
-                "Set their colour interpretation (for example nir) to have them corrected."
-            )
-
     def _provenance(self) -> dict[str, str]:
         settings = self.settings.as_dict()
         return {
@@ -370,6 +384,7 @@ class _Runner:
             "DEHAZE_LIBRARIES": f"torch {torch.__version__}, GDAL {rasterio.__gdal_version__}",
             "DEHAZE_MODEL": self.model.card.name,
             "DEHAZE_MODEL_SHA256": self.model.card.sha256,
+            "DEHAZE_CONTEXT": self.plan.context,
             "DEHAZE_PARAMETERS": json.dumps(settings, sort_keys=True),
             "DEHAZE_SOURCE": self.fingerprint,
         }

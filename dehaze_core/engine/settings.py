@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dehaze_core.engine.context_backends import ContextKind
 from dehaze_core.errors import SettingsError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -30,6 +31,9 @@ class RunSettings:
             cloud-optimised GeoTIFF.
         model: Name of a model, see `dehaze models`.
         device: `auto` takes a CUDA device where there is one.
+        context: How every token of the raster learns of all others: `exact` attention; `bounded`,
+            to averages of neighbouring tokens; `hyper`, to similar tokens and a sample; `auto` is
+            exact up to the network's budget of tokens, and bounded beyond.
         strength: Share of the haze to remove, 0..1.5; 1 is the full correction.
         bands: 1-based numbers of the bands that stand for red, green and blue (three), or of
             the one band of a panchromatic image; None finds them by colour interpretation.
@@ -49,6 +53,7 @@ class RunSettings:
     destination: str
     model: str = "dehazexl-lite"
     device: DeviceChoice = "auto"
+    context: ContextKind = "auto"
     strength: float = 1.0
     bands: tuple[int, ...] | None = None
     extent: tuple[float, float, float, float] | None = None
@@ -64,11 +69,14 @@ class RunSettings:
         """Check every value that can be checked without opening the source."""
         _require(bool(self.source), "An input raster is needed, none was given.")
         _require(bool(self.destination), "An output path is needed, none was given.")
-        _require(
-            self.device in get_args(DeviceChoice),
-            f"Device '{self.device}' is unknown, "
-            f"expected one of {', '.join(get_args(DeviceChoice))}.",
-        )
+        for name, value, choices in (
+            ("Device", self.device, get_args(DeviceChoice)),
+            ("Context", self.context, get_args(ContextKind)),
+        ):
+            _require(
+                value in choices,
+                f"{name} '{value}' is unknown, expected one of {', '.join(choices)}.",
+            )
         _require(
             0.0 <= self.strength <= MAX_STRENGTH,
             f"A strength of {self.strength:g} was given, expected 0 to {MAX_STRENGTH:g}.",

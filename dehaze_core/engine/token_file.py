@@ -57,6 +57,12 @@ class TokenFile:
         """Write full rows (r, cols, width) from `row` on."""
         self._pwrite(np.ascontiguousarray(tokens), row * self.cols)
 
+    def write(self, window: Window, tokens: Tokens) -> None:
+        """Write a window (h, w, width), in tokens."""
+        tokens = np.ascontiguousarray(tokens)
+        for line in range(window.height):
+            self._pwrite(tokens[line], (window.row + line) * self.cols + window.col)
+
     def read(self, window: Window) -> Tokens:
         """Return a window (h, w, width), in tokens."""
         out = np.empty((window.height, window.width, self.width), np.float32)

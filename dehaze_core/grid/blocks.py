@@ -34,14 +34,16 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class BlockGrid:
-    """Square blocks over a raster that is padded to whole cells at the right and lower edge.
+    """Square blocks over a raster that is padded to whole units at the right and lower edge.
 
     Attributes:
         height: Rows of the raster.
         width: Columns of the raster.
-        size: Side of a block's core in px, a multiple of `cell`.
-        halo: Pixels around the core, a multiple of `cell`.
+        size: Side of a block's core in px, a multiple of the unit.
+        halo: Pixels around the core, a multiple of the unit.
         cell: Side of the cells that blocks consist of (tokens) in px.
+        unit: Blocks and pieces of them begin and end at multiples of this many px, a multiple of
+            `cell`; the cell itself if None.
     """
 
     height: int
@@ -49,25 +51,32 @@ class BlockGrid:
     size: int
     halo: int
     cell: int
+    unit: int | None = None
 
     def __post_init__(self) -> None:
-        """Check that blocks consist of whole cells."""
+        """Check that blocks consist of whole units, and these of whole cells."""
         if self.height < 1 or self.width < 1:
             raise ValueError(f"a raster of {self.height} x {self.width} px has no blocks")
-        if self.size < self.cell or self.size % self.cell or self.halo % self.cell:
+        step = self._step
+        if self.size < step or self.size % step or self.halo % step or step % self.cell:
             raise ValueError(
-                f"block size {self.size} and halo {self.halo} must be multiples of {self.cell}"
+                f"block size {self.size} and halo {self.halo} must be multiples of {step}, "
+                f"and this of {self.cell}"
             )
 
     @property
     def padded_height(self) -> int:
         """Rows of the padded raster."""
-        return -(-self.height // self.cell) * self.cell
+        return -(-self.height // self._step) * self._step
 
     @property
     def padded_width(self) -> int:
         """Columns of the padded raster."""
-        return -(-self.width // self.cell) * self.cell
+        return -(-self.width // self._step) * self._step
+
+    @property
+    def _step(self) -> int:
+        return self.unit or self.cell
 
     @property
     def rows(self) -> int:
@@ -106,7 +115,7 @@ class BlockGrid:
             yield block
             return
         core, whole = block.core, (self.padded_height, self.padded_width)
-        step = max(side // self.cell, 1) * self.cell
+        step = max(side // self._step, 1) * self._step
         for row in range(core.row, core.row_stop, step):
             for col in range(core.col, core.col_stop, step):
                 piece = Window(row, col, step, step).clipped(core.row_stop, core.col_stop)

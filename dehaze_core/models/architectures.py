@@ -13,13 +13,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from dehaze_core.errors import ModelError
+from dehaze_core.models.config import NetworkConfig
+from dehaze_core.models.dehazexl import published_config as published
 from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
+from dehaze_core.models.dehazexl.published import DehazeXL
+from dehaze_core.models.streaming import StreamedNetwork
 
-MOST_GROWTH = 2
-"""A network from a card may be this many times as wide or deep as the architecture's default."""
+WEIGHT_TYPES = ("F16", "BF16", "F32")
+"""Types weights may have, under their safetensors names."""
 
-ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
-"""Bytes of a value in the types weights may have, under their safetensors names."""
+ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I64": 8}
+"""Bytes of a value in the types a file may hold: weights, and indices that are left behind."""
 
 _SHOWN = 4
 
@@ -38,52 +42,71 @@ Outline = Mapping[str, Slot]
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """How to make a network from the configuration in a card, and the default configuration."""
+    """How to make a network from the configuration in a card.
 
-    build: Callable[[dict[str, Any]], DehazeXLLite]
-    default: dict[str, Any]
+    Attributes:
+        network: Class of the network, made of its configuration.
+        default: The default configuration.
+        growth: A network from a card may be this many times as wide or deep as the default.
+    """
+
+    network: Callable[[Any], StreamedNetwork]
+    default: NetworkConfig
+    growth: int = 1  # what is larger has a name of its own
 
 
 ARCHITECTURES = {
-    "dehazexl-lite": Architecture(
-        build=lambda config: DehazeXLLite(LiteConfig.from_dict(config)),
-        default=LiteConfig().as_dict(),
-    ),
+    "dehazexl-lite": Architecture(DehazeXLLite, LiteConfig(), growth=2),
+    "dehazexl-base": Architecture(DehazeXL, published.BASE),
+    "dehazexl-small": Architecture(DehazeXL, published.SMALL),
+    "dehazexl-swin-s": Architecture(DehazeXL, published.SWIN_S),
+    "dehazexl-swin-b": Architecture(DehazeXL, published.SWIN_B),
+    "dehazexl-swin-l": Architecture(DehazeXL, published.SWIN_L),
 }
 
 
-def build_network(architecture: str, config: dict[str, Any] | None = None) -> DehazeXLLite:
+def find_architecture(name: str) -> Architecture:
+    """Return an architecture by name.
+
+    Raises:
+        ModelError: It is unknown (MODEL_ARCHITECTURE).
+    """
+    if name not in ARCHITECTURES:
+        raise ModelError(
+            f"There is no architecture {name[:80]!r}; known are {', '.join(ARCHITECTURES)}.",
+            hint="A newer version of Dehaze may know it.",
+            code="MODEL_ARCHITECTURE",
+        )
+    return ARCHITECTURES[name]
+
+
+def build_network(architecture: str, config: Mapping[str, Any] | None = None) -> StreamedNetwork:
     """Return an untrained network.
 
     Args:
         architecture: One of `ARCHITECTURES`.
-        config: Shape of the network, the architecture's default if None.
+        config: Shape of the network; what is left out is as the architecture's default.
 
     Raises:
         ModelError: The architecture is unknown (MODEL_ARCHITECTURE) or cannot take that shape, or
             it would be unreasonably large (MODEL_CARD).
     """
-    if architecture not in ARCHITECTURES:
-        raise ModelError(
-            f"There is no architecture {architecture[:80]!r}; known are "
-            f"{', '.join(ARCHITECTURES)}.",
-            hint="A newer version of Dehaze may know it.",
-            code="MODEL_ARCHITECTURE",
-        )
-    kind = ARCHITECTURES[architecture]
-    config = kind.default if config is None else config
+    kind = find_architecture(architecture)
+    default = kind.default.as_dict()
     try:
-        for key, value in config.items():
-            default = kind.default[key]
-            if not _is_sensible(value, default):
+        for key, value in (config or {}).items():
+            if not _is_sensible(value, default[key], kind.growth):
                 raise ValueError(
-                    f"'{key}' is {str(value)[:80]}, expected at most {MOST_GROWTH} times {default}"
+                    f"'{key}' is {str(value)[:80]}, expected at most {kind.growth} times "
+                    f"{default[key]}"
                 )
-        return kind.build(config)
+        network = kind.network(type(kind.default).from_dict({**default, **(config or {})}))
     except (LookupError, ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise ModelError(
             f"There is no network {architecture} of this shape: {error}.", code="MODEL_CARD"
         ) from error
+    network.architecture = architecture
+    return network
 
 
 def check_layout(found: Outline, network: nn.Module) -> None:
@@ -102,13 +125,13 @@ def check_layout(found: Outline, network: nn.Module) -> None:
     types = [
         f"{key} {slot.dtype}"
         for key, slot in found.items()
-        if key in wanted and slot.dtype not in ITEM_BYTES
+        if key in wanted and slot.dtype not in WEIGHT_TYPES
     ]
     differences = {
         "missing": [key for key in wanted if key not in found],
         "not known": [key for key in found if key not in wanted],
         "of another shape": shapes,
-        f"of a type other than {', '.join(ITEM_BYTES)}": types,
+        f"of a type other than {', '.join(WEIGHT_TYPES)}": types,
     }
     told = [
         f"{len(listed)} {what} ({_few(listed)})" for what, listed in differences.items() if listed
@@ -137,16 +160,16 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def _is_sensible(value: object, default: object) -> bool:
+def _is_sensible(value: object, default: object, growth: int) -> bool:
     """Tell whether a value is like its default, so that a card cannot ask for endless layers."""
     if isinstance(default, tuple | list):
         return (
             isinstance(value, tuple | list)
             and len(value) == len(default)
-            and all(map(_is_sensible, value, default))
+            and all(_is_sensible(*pair, growth) for pair in zip(value, default, strict=True))
         )
     if isinstance(default, int) and not isinstance(default, bool):
-        return type(value) is int and 0 < value <= MOST_GROWTH * default
+        return type(value) is int and 0 < value <= growth * default
     return type(value) is type(default)
 
 

@@ -29,10 +29,13 @@ from torch import Tensor
 from dehaze_core.errors import ModelError
 from dehaze_core.models.architectures import build_network, check_finite, check_layout
 from dehaze_core.models.cards import ModelCard, check_name, read_card
-from dehaze_core.models.dehazexl.lite import DehazeXLLite, parameter_count
+from dehaze_core.models.dehazexl.lite import parameter_count
 from dehaze_core.models.importer_archive import plain_names, read_archive_outline
-from dehaze_core.models.registry import models_folder, refuse_taken_name, write_model
+from dehaze_core.models.importer_published import own_names
+from dehaze_core.models.registry import refuse_taken_name, write_model
 from dehaze_core.models.safetensors_header import read_outline
+from dehaze_core.models.streaming import StreamedNetwork
+from dehaze_core.places import models_folder
 
 SAFE_TORCH = (2, 10)
 """Before this version a file could corrupt memory through the unpickler: CVE-2026-24747."""
@@ -106,7 +109,7 @@ def import_model(
 
 
 def _checked(
-    path: Path, network: DehazeXLLite, given: ModelCard | None
+    path: Path, network: StreamedNetwork, given: ModelCard | None
 ) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of a checkpoint and the digest of the file, both beyond doubt."""
     try:
@@ -128,7 +131,7 @@ def _checked(
     return tensors, digest
 
 
-def _read(path: Path, network: DehazeXLLite) -> tuple[dict[str, Tensor], str]:
+def _read(path: Path, network: StreamedNetwork) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of a checkpoint that fits the network, and the digest of the file."""
     if not path.is_file():
         raise ModelError("It is not a file.", hint="Check the path.", code="MODEL_FILE")
@@ -137,19 +140,21 @@ def _read(path: Path, network: DehazeXLLite) -> tuple[dict[str, Tensor], str]:
         head = file.read(_HEAD_BYTES)
         file.seek(0)
         if head.startswith(b"PK\x03\x04"):
-            check_layout(read_archive_outline(file, size), network)
+            check_layout(own_names(read_archive_outline(file, size), network), network)
             data = unpickled_elsewhere(path)
         elif path.suffix.lower() == ".safetensors" or head[8:9] == b"{":
             data = file.read()
         else:
             _refuse_kind(head)
         # No more trust in the child than in the file it has read.
-        check_layout(plain_names(read_outline(io.BytesIO(data), len(data))), network)
+        outline = plain_names(read_outline(io.BytesIO(data), len(data)))
+        check_layout(own_names(outline, network), network)
+        tensors = own_names(plain_names(load_safetensors(data)), network)
         file.seek(0)
-        return plain_names(load_safetensors(data)), hashlib.file_digest(file, "sha256").hexdigest()
+        return tensors, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _reasonable_size(file: BinaryIO, network: DehazeXLLite) -> int:
+def _reasonable_size(file: BinaryIO, network: StreamedNetwork) -> int:
     size = os.fstat(file.fileno()).st_size
     most = _MOST_COPIES * 4 * parameter_count(network) + _SLACK_BYTES
     if not 0 < size <= most:

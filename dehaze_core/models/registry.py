@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +21,12 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from dehaze_core.errors import ModelError
-from dehaze_core.models.architectures import build_network, check_layout
+from dehaze_core.models.architectures import ARCHITECTURES, build_network, check_layout
 from dehaze_core.models.cards import ModelCard, check_name, read_card
-from dehaze_core.models.dehazexl.lite import DehazeXLLite, parameter_count
+from dehaze_core.models.dehazexl.lite import parameter_count
 from dehaze_core.models.safetensors_header import MOST_HEADER_BYTES, read_outline
+from dehaze_core.models.streaming import StreamedNetwork
+from dehaze_core.places import models_folder
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
@@ -35,21 +36,7 @@ class Model:
     """A network with its weights, on the CPU, ready for inference, and its card."""
 
     card: ModelCard
-    network: DehazeXLLite
-
-
-def models_folder() -> Path:
-    """Return the folder of the user's own models: `$DEHAZE_MODELS`, or below the user's data."""
-    if chosen := os.environ.get("DEHAZE_MODELS"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        data = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        data = "~/Library/Application Support"
-    else:
-        data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    # Not Path.home: without a home there are no models of the user's, but still those of Dehaze.
-    return Path(os.path.expanduser(data)) / "dehaze" / "models"
+    network: StreamedNetwork
 
 
 def list_models(folder: Path | None = None) -> list[ModelCard]:
@@ -101,19 +88,14 @@ def load_model(name: str, folder: Path | None = None) -> Model:
     folders = (WEIGHTS_FOLDER, models_folder()) if folder is None else (folder,)
     home = next((place for place in folders if _is_in(place, name)), None)
     if home is None:
-        known = ", ".join(card.name for card in list_models(folder))
-        raise ModelError(
-            f"There is no model '{name}'; known are {known or 'none'}.",
-            hint="See 'dehaze models'.",
-            code="MODEL_UNKNOWN",
-        )
+        raise _missing(name, folder)
     card = read_card(home / f"{name}.json")
     try:
         network = build_network(card.architecture, card.config)
         data = _weights(home / f"{name}.safetensors", card, network)
         check_layout(read_outline(io.BytesIO(data), len(data)), network)
-        tensors = {key: value.float() for key, value in load_safetensors(data).items()}
-        network.load_state_dict(tensors, strict=True)
+        # Half precision becomes float32 on the way; another copy of large weights would hurt.
+        network.load_state_dict(load_safetensors(data), strict=True)
     except ModelError as error:
         raise ModelError(
             f"Model '{name}' cannot be used. {error.message}", hint=error.hint, code=error.code
@@ -126,7 +108,7 @@ def load_model(name: str, folder: Path | None = None) -> Model:
 
 
 def save_model(
-    network: DehazeXLLite,
+    network: StreamedNetwork,
     name: str,
     folder: Path,
     training: dict[str, Any],
@@ -150,7 +132,7 @@ def save_model(
     data = save_safetensors(tensors)
     card = ModelCard(
         name=name,
-        architecture="dehazexl-lite",
+        architecture=network.architecture,
         config=network.config.as_dict(),
         sha256=hashlib.sha256(data).hexdigest(),
         parameters=parameter_count(network),
@@ -246,7 +228,24 @@ def _is_in(folder: Path, name: str) -> bool:
     return os.path.isfile(folder / f"{name}.json")
 
 
-def _weights(path: Path, card: ModelCard, network: DehazeXLLite) -> bytes:
+def _missing(name: str, folder: Path | None) -> ModelError:
+    """Return why there is no model of a name: it is unknown, or a network without weights."""
+    if name in ARCHITECTURES:
+        return ModelError(
+            f"Dehaze knows the network '{name}', but has no weights for it.",
+            hint="If you have some, 'dehaze models import FILE --name "
+            f"{name} --architecture {name}' brings them in; or choose another model.",
+            code="MODEL_WEIGHTS_MISSING",
+        )
+    known = ", ".join(card.name for card in list_models(folder))
+    return ModelError(
+        f"There is no model '{name}'; known are {known or 'none'}.",
+        hint="See 'dehaze models'.",
+        code="MODEL_UNKNOWN",
+    )
+
+
+def _weights(path: Path, card: ModelCard, network: StreamedNetwork) -> bytes:
     """Return the content of a weights file, which is the one its card was written for."""
     most = 4 * parameter_count(network) + MOST_HEADER_BYTES
     try:

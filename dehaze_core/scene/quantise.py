@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dehaze_core.scene.frame import Frame
 from dehaze_core.scene.validity import comparable_nodata
 
 # torch does arithmetic on these; wider and unsigned ones go through numpy.
@@ -47,6 +48,21 @@ def quantise(dn: Tensor, dtype: str, nodata: float | None) -> npt.NDArray[np.gen
     if dtype in _TORCH_TYPES:
         return np.asarray(steps.to(_TORCH_TYPES[dtype]).cpu().numpy())
     return np.asarray(steps.to(torch.int32).cpu().numpy().astype(dtype))
+
+
+def taken_value(frame: Frame, band: int, first: int) -> float | None:
+    """Return the number that says "no data" and that no valid pixel of a band may become.
+
+    Where nothing is declared, pixels that are zero in all bands count as missing: it is enough to
+    keep the first band from zero.
+
+    Args:
+        frame: Frame of the raster.
+        band: 0-based band.
+        first: 0-based band that is the first of those to be written.
+    """
+    declared = frame.nodata[band]
+    return 0.0 if declared is None and frame.mask == "none" and band == first else declared
 
 
 def _beside(dn: Tensor, hidden: float) -> Tensor:

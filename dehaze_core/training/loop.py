@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The training loop of `dehazexl-lite`: budgeted by time, resumable, with averaged weights."""
+"""The training loop: budgeted by time, resumable, with averaged weights."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 
 from dehaze_core.engine.device import Device
 from dehaze_core.errors import SettingsError
-from dehaze_core.models.dehazexl.lite import DehazeXLLite
-from dehaze_core.models.streaming import HAZE_PX
+from dehaze_core.models.architectures import build_network
+from dehaze_core.models.streaming import HAZE_PX, StreamedNetwork
 from dehaze_core.training.batches import Batch, HazyBatches, StepSampler, stack
 from dehaze_core.training.log import LOSS, MINUTES, TrainLog
 from dehaze_core.training.losses import evaluate
@@ -41,15 +41,15 @@ VALIDATION_IMAGES = 16
 class TrainState:
     """What a checkpoint holds."""
 
-    model: DehazeXLLite
-    average: DehazeXLLite
+    model: StreamedNetwork
+    average: StreamedNetwork
     optimiser: torch.optim.AdamW
     step: int = 0
     seconds: float = 0.0
 
 
 class Trainer:
-    """Trains a `DehazeXLLite` until its time budget is used up or it has stopped to learn.
+    """Trains a network until its time budget is used up or it has stopped to learn.
 
     With a recipe that has patience, the averaged weights of the lowest held-out loss are kept as
     `best.pt`, and a training that ends early returns those.
@@ -76,7 +76,7 @@ class Trainer:
         folder: Path,
         place: Device,
         report: Callable[[str], None],
-        start: DehazeXLLite | None = None,
+        start: StreamedNetwork | None = None,
     ) -> None:
         self.recipe = recipe
         self.train_batches = train
@@ -89,7 +89,7 @@ class Trainer:
         self.validation = _validation_set(validation, recipe.seed)
         self.state = self._initial_state(start)
 
-    def run(self) -> DehazeXLLite:
+    def run(self) -> StreamedNetwork:
         """Train to the end and return the averaged network."""
         state, recipe = self.state, self.recipe
         budget, pause = recipe.minutes * 60, recipe.validate_every * 60
@@ -175,13 +175,13 @@ class Trainer:
         _average(state.average, state.model, min(recipe.ema, (1 + state.step) / (10 + state.step)))
         return loss.item()
 
-    def _initial_state(self, start: DehazeXLLite | None) -> TrainState:
+    def _initial_state(self, start: StreamedNetwork | None) -> TrainState:
         torch.manual_seed(self.recipe.seed)
-        model = DehazeXLLite(self.recipe.config)
+        model = _network(self.recipe)
         if start is not None:
             begin_with(model, start)
         model = model.to(self.device)
-        average = DehazeXLLite(self.recipe.config).to(self.device).requires_grad_(False)
+        average = _network(self.recipe).to(self.device).requires_grad_(False)
         average.load_state_dict(model.state_dict())
         optimiser = torch.optim.AdamW(
             model.parameters(),
@@ -205,9 +205,9 @@ class Trainer:
 
     def _refuse_other_recipe(self, saved: dict[str, Any]) -> None:
         mine = self.recipe.shaping()
-        # Checkpoints of earlier versions do not tell.
-        theirs = saved.get("recipe", mine)
-        other = sorted(name for name in mine if theirs.get(name) != mine[name])
+        # Checkpoints of earlier versions do not tell all.
+        theirs = {**mine, **saved.get("recipe", {})}
+        other = sorted(name for name in mine if theirs[name] != mine[name])
         if other:
             raise SettingsError(
                 f"The checkpoint in {self.folder} is of a recipe with other values of "
@@ -246,9 +246,25 @@ class Trainer:
         self.report("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
 
 
-def _recompute_stages(model: DehazeXLLite) -> None:
+def _network(recipe: TrainRecipe) -> StreamedNetwork:
+    """Return the untrained network of a recipe.
+
+    Raises:
+        SettingsError: The recipe's crops are not made of whole patches of the network.
+    """
+    network = build_network(recipe.architecture, recipe.config.as_dict())
+    odd = [side for side, _, _ in recipe.batches.shapes if side % network.unit_px]
+    if odd:
+        raise SettingsError(
+            f"The recipe has crops of {odd[0]} px, expected multiples of {network.unit_px} px for "
+            f"{recipe.architecture}."
+        )
+    return network
+
+
+def _recompute_stages(model: StreamedNetwork) -> None:
     """Keep only the inputs of the encoder's and decoder's stages for the way back."""
-    for stage in (*model.encoder, *model.decoder):
+    for stage in model.stages():
         stage.forward = partial(checkpoint, stage.forward, use_reentrant=False)
 
 
@@ -261,7 +277,7 @@ def _schedule(progress: float, warmup: float) -> float:
 
 
 @torch.no_grad()
-def _average(average: DehazeXLLite, model: DehazeXLLite, decay: float) -> None:
+def _average(average: StreamedNetwork, model: StreamedNetwork, decay: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1.0 - decay)
 
 

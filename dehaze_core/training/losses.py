@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `dehazexl-lite` is trained for: the clear image, and the truth of the haze behind it."""
+"""What networks are trained for: the clear image, and the truth of the haze behind it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dehaze_core.haze.layers import at_phase, correct, full_resolution
-from dehaze_core.models.dehazexl.lite import (
+from dehaze_core.models.streaming import (
     FILL,
     HAZE_PX,
     TOKEN_PX,
-    DehazeXLLite,
     HazeMaps,
+    PaintedImage,
     SceneHaze,
+    StreamedNetwork,
 )
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
 from dehaze_core.training.batches import Batch
@@ -40,16 +41,16 @@ class Outcome:
 
 
 def evaluate(
-    model: DehazeXLLite,
+    model: StreamedNetwork,
     batch: Batch,
     weights: LossWeights,
     budget: int | None = None,
     phase: tuple[int, int] | None = None,
 ) -> Outcome:
-    """Run the network on a batch and compare with the truth.
+    """Run a network on a batch and compare with the truth.
 
     Args:
-        model: The network.
+        model: The network. One that paints is compared in its pixels alone, all of them.
         batch: Images and truth.
         weights: Weights of the loss.
         budget: Largest number of context keys; the network's own if None.
@@ -57,7 +58,10 @@ def evaluate(
     """
     valid = batch.valid.float()
     seen = torch.where(batch.valid, batch.hazy.float() / 255, FILL)
-    maps, scene = model(seen, valid, F.avg_pool2d(valid, TOKEN_PX)[:, 0], budget)
+    answer = model(seen, valid, F.avg_pool2d(valid, TOKEN_PX)[:, 0], budget)
+    if isinstance(answer, PaintedImage):
+        return _image_loss(answer.clear.float(), batch.clear, valid, weights)
+    maps, scene = answer
     luminance = seen.mean(dim=1, keepdim=True)
     cells = maps.thickness, maps.airlight, maps.edge_slope, luminance
     quarter = F.avg_pool2d(valid, HAZE_PX)
@@ -66,19 +70,27 @@ def evaluate(
     else:
         step, (row, col), haze = HAZE_PX, phase, at_phase(*cells, phase)
     chosen = (..., slice(row, None, step), slice(col, None, step))
-    seen, valid, clear = seen[chosen], valid[chosen], batch.clear[chosen].float() / 255
-    linear = correct(srgb_decode(seen), *haze, scene.ratios)
-    difference = (srgb_encode(_softly_clipped(linear)) - clear) * valid
+    linear = correct(srgb_decode(seen[chosen]), *haze, scene.ratios)
+    restored = srgb_encode(_softly_clipped(linear))
+    image = _image_loss(restored, batch.clear[chosen], valid[chosen], weights, step)
+    return Outcome(image.loss + _haze_loss(maps, scene, batch, quarter, weights), image.mse)
+
+
+def _image_loss(
+    restored: Tensor, clear: Tensor, valid: Tensor, weights: LossWeights, step: int = 1
+) -> Outcome:
+    """Compare display values (N, 3, h, w) of every `step`-th pixel with the clear ones, uint8."""
+    difference = (restored - clear.float() / 255) * valid
     mse = difference.square().mean(dim=(1, 2, 3)) / valid.mean(dim=(1, 2, 3)).clamp_min(1e-3)
-    image = (
+    loss = (
         weights.image * difference.abs().mean()
         + weights.psnr * torch.log(mse + 3e-5).mean()
         + weights.smooth * F.avg_pool2d(difference, 16 // step).abs().mean()
     )
     if weights.frequency:
         spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="ortho"))
-        image = image + weights.frequency * spectrum.abs().mean()
-    return Outcome(image + _haze_loss(maps, scene, batch, quarter, weights), mse.detach())
+        loss = loss + weights.frequency * spectrum.abs().mean()
+    return Outcome(loss, mse.detach())
 
 
 def _haze_loss(

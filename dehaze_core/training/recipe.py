@@ -2,7 +2,8 @@
 """Recipes: everything that shapes a training run, as TOML files.
 
 The fields of a file are those of `TrainRecipe`; its tables `batches`, `loss` and `network` are
-those of `BatchRecipe`, `LossWeights` and `LiteConfig`. What a file leaves out has its default.
+those of `BatchRecipe`, `LossWeights` and the configuration of the recipe's architecture. What a
+file leaves out has its default.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from typing import Any
 
 from dehaze_core.errors import SettingsError
 from dehaze_core.haze.synthesis import LEVELS
+from dehaze_core.models.architectures import find_architecture
+from dehaze_core.models.config import NetworkConfig
 from dehaze_core.models.dehazexl.lite import LiteConfig
 from dehaze_core.models.streaming import TOKEN_PX
 
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
+_LITE = "dehazexl-lite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class TrainRecipe:
 
     Attributes:
         minutes: Time budget over all resumed parts; the learning rate follows it.
+        architecture: Kind of network, one of `dehaze_core.models.architectures`.
         learning_rate: Peak rate of AdamW.
         warmup: Share of the budget in which the rate rises.
         weight_decay: Of AdamW.
@@ -117,12 +122,13 @@ class TrainRecipe:
             less memory, about a third more time.
         batches: What batches are made of.
         clear_in_use: Share of clear scenes among those that users have; training sees fewer. The
-            finished network is adjusted to it.
+            finished network is adjusted to it, if it tells clear scenes from hazy ones.
         config: Shape of the network.
         weights: Weights of the loss.
     """
 
     minutes: float
+    architecture: str = _LITE
     learning_rate: float = 1e-3
     warmup: float = 0.02
     weight_decay: float = 0.01
@@ -135,7 +141,7 @@ class TrainRecipe:
     checkpointing: bool = False
     batches: BatchRecipe = field(default_factory=BatchRecipe)
     clear_in_use: float = 0.57
-    config: LiteConfig = field(default_factory=LiteConfig)
+    config: NetworkConfig = field(default_factory=LiteConfig)
     weights: LossWeights = field(default_factory=LossWeights)
 
     def __post_init__(self) -> None:
@@ -186,6 +192,7 @@ def load_recipe(name: str, **changes: Any) -> TrainRecipe:  # noqa: ANN401 - fie
 
     Raises:
         SettingsError: There is no such recipe, or it has unknown or wrong values.
+        ModelError: Its architecture is unknown (MODEL_ARCHITECTURE).
     """
     paths = sorted(RECIPES_FOLDER.glob("*.toml"), key=lambda path: path.stem)
     ours = {path.stem: path for path in paths}
@@ -201,13 +208,21 @@ def load_recipe(name: str, **changes: Any) -> TrainRecipe:  # noqa: ANN401 - fie
     parts = {
         "batches": _part(BatchRecipe, data.pop("batches", {}), path),
         "weights": _part(LossWeights, data.pop("loss", {}), path),
-        "config": _part(LiteConfig, data.pop("network", {}), path),
+        "config": _config(data.get("architecture", _LITE), data.pop("network", {}), path),
     }
     recipe: TrainRecipe = _part(TrainRecipe, {**data, **parts}, path)
     return replace(recipe, **{k: v for k, v in changes.items() if v is not None})
 
 
-def _part(kind: Any, data: Any, path: Path) -> Any:  # noqa: ANN401 - one of four dataclasses
+def _config(architecture: object, data: object, path: Path) -> NetworkConfig:
+    default = find_architecture(str(architecture)).default
+    if isinstance(data, Mapping):
+        data = {**default.as_dict(), **data}
+    config: NetworkConfig = _part(type(default), data, path)
+    return config
+
+
+def _part(kind: Any, data: Any, path: Path) -> Any:  # noqa: ANN401 - a dataclass
     known = {f.name for f in fields(kind)}
     if not isinstance(data, Mapping):
         raise SettingsError(

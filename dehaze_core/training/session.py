@@ -18,21 +18,20 @@ from dehaze_core.engine.memory import keep_freed_memory
 from dehaze_core.engine.settings import DeviceChoice
 from dehaze_core.models import Model, ModelCard, save_model
 from dehaze_core.models.dehazexl.lite import DehazeXLLite
-from dehaze_core.models.streaming import TOKEN_PX
+from dehaze_core.models.streaming import TOKEN_PX, StreamedNetwork
 from dehaze_core.training.batches import HazyBatches
 from dehaze_core.training.imagery import ImagePool, licences, load_images, load_textures
 from dehaze_core.training.loop import Trainer
 from dehaze_core.training.recipe import TrainRecipe
 
-NAME = "dehazexl-lite"
-
 LIMITS = (
     "Trained on synthetic haze over display-encoded RGB pictures, not on pairs of real hazy and "
     "clear scenes.",
     "Opaque cloud cannot be removed; its rim may be darkened.",
-    "Bright, uniform ground (snow, salt, pale concrete) can be taken for haze.",
+    "Bright, uniform ground (snow, salt, dunes, pale concrete) can be taken for haze.",
+    "Roads, roofs and the sea under dense haze can come out purple or brown.",
 )
-"""Known failures of every model this recipe makes, for its card."""
+"""Known failures of every model that is trained this way, for its card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class TrainFolders:
     out: Path
 
 
-def train_lite(
+def train(
     folders: TrainFolders,
     recipe: TrainRecipe,
     device: str,
@@ -58,7 +57,7 @@ def train_lite(
     report: Callable[[str], None],
     start: Model | None = None,
 ) -> ModelCard:
-    """Train `dehazexl-lite` and write its weights and card into the output folder.
+    """Train a network and write its weights and card into the output folder.
 
     Args:
         folders: Where to read and write.
@@ -77,15 +76,15 @@ def train_lite(
     keep_freed_memory()
     use_threads(threads)
     place = for_training(choose_device(cast(DeviceChoice, device)))
-    train, validation = load_images(folders.data)
+    clear, validation = load_images(folders.data)
     report(
-        f"{len(train)} images of {len(train.sites)} sites to train on, {len(validation)} of "
+        f"{len(clear)} images of {len(clear.sites)} sites to train on, {len(validation)} of "
         f"{len(validation.sites)} held out; {place.description}"
     )
     textures = load_textures(folders.textures) if folders.textures is not None else []
     trainer = Trainer(
         recipe,
-        HazyBatches(train, textures, recipe.seed, recipe.batches),
+        HazyBatches(clear, textures, recipe.seed, recipe.batches),
         HazyBatches(validation, textures, recipe.seed + 1, recipe.batches),
         folders.out,
         place,
@@ -93,10 +92,10 @@ def train_lite(
         None if start is None else _before_correction(start),
     )
     network = trainer.run()
-    levels = recipe.batches.levels
-    network.raise_presence(prior_correction(levels, recipe.clear_in_use))
+    if isinstance(network, DehazeXLLite):
+        network.raise_presence(prior_correction(recipe.batches.levels, recipe.clear_in_use))
     facts = {
-        **_data_facts(folders, train, validation),
+        **_data_facts(folders, clear, validation),
         "textures": len(textures),
         "steps": trainer.state.step,
         "minutes": round(trainer.state.seconds / 60, 1),
@@ -107,14 +106,14 @@ def train_lite(
     if start is not None:
         facts["start"] = {"sha256": start.card.sha256, "training": start.card.training}
     scores = {"held_out": trainer.validate()}
-    return save_model(network, NAME, folders.out, facts, scores, LIMITS)
+    return save_model(network, recipe.architecture, folders.out, facts, scores, LIMITS)
 
 
-def _data_facts(folders: TrainFolders, train: ImagePool, validation: ImagePool) -> dict[str, Any]:
+def _data_facts(folders: TrainFolders, clear: ImagePool, validation: ImagePool) -> dict[str, Any]:
     return {
-        "images": len(train),
+        "images": len(clear),
         "licences": licences(folders.data),
-        "sites": sorted(train.sites),
+        "sites": sorted(clear.sites),
         "held_out_sites": sorted(validation.sites),
     }
 
@@ -136,16 +135,16 @@ def prior_correction(levels: Mapping[str, float], clear_in_use: float) -> float:
     return math.log(clear / hazy) - math.log(clear_in_use / (1 - clear_in_use))
 
 
-def _before_correction(start: Model) -> DehazeXLLite:
+def _before_correction(start: Model) -> StreamedNetwork:
     """Return the network of a trained model as it was before `prior_correction`."""
     network, recipe = start.network, start.card.training.get("recipe")
-    if recipe:
+    if recipe and isinstance(network, DehazeXLLite):
         correction = prior_correction(recipe["batches"]["levels"], recipe["clear_in_use"])
         network.raise_presence(-correction)
     return network
 
 
-def gflop_per_mpx(network: DehazeXLLite) -> float:
+def gflop_per_mpx(network: StreamedNetwork) -> float:
     """Return the operations of one pass over a picture, in 10^9 for 10^6 px."""
     side = 512
     picture = torch.rand(1, 3, side, side, device=next(network.parameters()).device)

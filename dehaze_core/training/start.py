@@ -10,7 +10,7 @@ import torch
 
 from dehaze_core.errors import ModelError
 from dehaze_core.models import Model, load_model
-from dehaze_core.models.dehazexl.lite import DehazeXLLite
+from dehaze_core.models.streaming import StreamedNetwork
 
 NEW_LAYERS = "context.layers."
 """Names of the tensors that the network may have and the model it starts from may lack."""
@@ -41,7 +41,7 @@ def find_start(name: str) -> Model:
 
 
 @torch.no_grad()
-def begin_with(network: DehazeXLLite, start: DehazeXLLite) -> None:
+def begin_with(network: StreamedNetwork, start: StreamedNetwork) -> None:
     """Give a fresh network the weights of a trained one.
 
     Context layers that the trained one does not have become identities (their residual branches
@@ -55,14 +55,13 @@ def begin_with(network: DehazeXLLite, start: DehazeXLLite) -> None:
         ModelError: The shapes differ otherwise (MODEL_SHAPE).
     """
     trained = start.state_dict()
-    own = network.state_dict()
-    _refuse_other_shapes(own, trained)
+    _refuse_other_shapes(network.state_dict(), trained)
     network.load_state_dict(trained, strict=False)
-    for number, layer in enumerate(network.context.each_layer()):
-        if f"{NEW_LAYERS}{number}.output.weight" not in trained:
-            for branch in (layer.output, layer.down):
-                for parameter in branch.parameters():
-                    parameter.zero_()
+    known = len(start.context.each_layer())
+    for layer in network.context.each_layer()[known:]:
+        for branch in layer.branch_ends():
+            for parameter in branch.parameters():
+                parameter.zero_()
 
 
 def _refuse_other_shapes(

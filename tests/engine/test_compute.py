@@ -17,7 +17,8 @@ from dehaze_core.engine.compute import SMALLEST_PX, Compute
 from dehaze_core.engine.device import Device, choose_device
 from dehaze_core.errors import ResourceError
 from dehaze_core.grid import BlockGrid
-from dehaze_core.models.dehazexl.lite import DehazeXLLite, HazeMaps
+from dehaze_core.models.dehazexl.lite import DehazeXLLite
+from dehaze_core.models.streaming import HazeMaps
 from dehaze_core.scene.srgb import encode_uint8
 
 MakeRaster = Callable[..., Path]

@@ -15,7 +15,9 @@ from dehaze_core.engine.journal import BlockRecord, Journal
 from dehaze_core.engine.plan import choose_model_bands, draw_plan
 from dehaze_core.errors import ResourceError, SettingsError
 from dehaze_core.models import Model, load_model
+from dehaze_core.models.dehazexl.published import DehazeXL
 from dehaze_core.scene import Frame
+from tests.engine.painters import as_model
 
 HUGE = Frame(width=100_000, height=100_000, count=3, dtype="uint8")
 
@@ -42,6 +44,7 @@ def settings(**values: object) -> RunSettings:
         ({"bands": (1, 2)}, "three"),
         ({"bands": (0, 1, 2)}, "counted from 1"),
         ({"device": "tpu"}, "auto, cpu, cuda"),
+        ({"context": "vague"}, "auto, exact, bounded, hyper"),
         ({"extent": (0.0, 0.0, 0.0, 1.0)}, "xmin < xmax"),
         ({"block_size": 10}, "at least 64"),
         ({"memory_limit": 10}, "at least 1024"),
@@ -160,6 +163,37 @@ def test_small_rasters_are_one_block(model: Model, cpu: Device) -> None:
 
     assert plan.blocks == 1
     assert plan.context == "exact"
+
+
+def test_blocks_of_the_published_network_consist_of_whole_patches(cpu: Device) -> None:
+    with torch.device("meta"):
+        model = as_model(DehazeXL())
+    frame = Frame(width=1100, height=300, count=3, dtype="uint8")
+
+    plans = [draw_plan(frame, model, cpu, settings(block_size=size)) for size in (64, 1000)]
+
+    assert [plan.block_size for plan in plans] == [256, 768]
+    assert [plan.blocks for plan in plans] == [10, 2]
+    assert plans[0].tokens == 40 * 16
+    assert plans[0].memory_mib > 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "cell"),
+    [
+        ("auto", "bounded", 98),
+        ("bounded", "bounded", 98),
+        ("hyper", "hyper", 1),
+        ("exact", "exact", 1),
+    ],
+)
+def test_the_plan_says_how_tokens_look_at_each_other(
+    model: Model, cpu: Device, kind: str, found: str, cell: int
+) -> None:
+    plan = draw_plan(HUGE, model, cpu, settings(context=kind))
+
+    assert (plan.context, plan.context_cell) == (found, cell)
+    assert preflight.describe(plan).count(f"context {found}") == 1
 
 
 def test_model_bands_follow_colour_interpretation_or_the_user() -> None:

@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save, save_file
+from torch import nn
 from typer.testing import CliRunner
 
-from dehaze_core import cli
+from dehaze_core import cli, places
 from dehaze_core.errors import ModelError
 from dehaze_core.models import ModelCard, importer, list_models, load_model, registry, save_model
-from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
+from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig, parameter_count
 from dehaze_core.models.importer_pickle import follow_pickle
+from tests.models.published import TINY as TINY_PUBLISHED
+from tests.models.published import checkpoint, tiny
 
 TINY = LiteConfig(widths=(8, 8, 16, 16), context_heads=2, context_head_dim=8)
 SHIPPED = "dehazexl-lite"
@@ -63,7 +66,7 @@ def models_command(*arguments: Any) -> str:
     return result.stdout
 
 
-def assert_same_weights(name: str, network: DehazeXLLite) -> None:
+def assert_same_weights(name: str, network: nn.Module) -> None:
     loaded = load_model(name).network.state_dict()
     for key, value in network.state_dict().items():
         assert torch.equal(loaded[key], value)
@@ -271,16 +274,16 @@ def test_the_model_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("DEHAZE_MODELS")
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    monkeypatch.setattr(registry.sys, "platform", "linux")
-    assert registry.models_folder() == Path("/home/someone/.local/share/dehaze/models")
+    monkeypatch.setattr(places.sys, "platform", "linux")
+    assert places.models_folder() == Path("/home/someone/.local/share/dehaze/models")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
-    assert registry.models_folder() == Path("/data/dehaze/models")
-    monkeypatch.setattr(registry.sys, "platform", "darwin")
+    assert places.models_folder() == Path("/data/dehaze/models")
+    monkeypatch.setattr(places.sys, "platform", "darwin")
     expected = Path("/home/someone/Library/Application Support/dehaze/models")
-    assert registry.models_folder() == expected
-    monkeypatch.setattr(registry.sys, "platform", "win32")
+    assert places.models_folder() == expected
+    monkeypatch.setattr(places.sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", "/local")
-    assert registry.models_folder() == Path("/local/dehaze/models")
+    assert places.models_folder() == Path("/local/dehaze/models")
 
 
 def test_commands_import_list_and_remove(tmp_path: Path, folder: Path) -> None:
@@ -302,3 +305,56 @@ def test_only_models_of_the_user_can_be_removed(name: str, code: str) -> None:
         registry.remove_model(name)
 
     assert caught.value.code == code
+
+
+def test_a_checkpoint_of_the_published_program_is_imported(tmp_path: Path) -> None:
+    network = tiny()
+    torch.save({"state_dict": checkpoint(network)}, tmp_path / "published.pth")
+    save_file(checkpoint(network), tmp_path / "published.safetensors")
+
+    for suffix in ("pth", "safetensors"):
+        card = bring_in_published(tmp_path / f"published.{suffix}", suffix)
+
+        assert card.architecture == "dehazexl-small"
+        assert card.parameters == parameter_count(network)
+        assert_same_weights(suffix, network)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "told"),
+    [
+        ("bottleneck.layers.0.attn.qkv.bias", None, "1 missing (context.layers.0.attn.qkv.bias)"),
+        ("decoder.layers_up.3.blocks.1.attn_mask", (4, 64, 64), "1 not known (decoder"),
+        ("decoder.layers_up.9.blocks.1.attn_mask", (64, 64, 64), "1 not known (decoder"),
+        ("bottleneck.layers.0.attn.qkv.bias", (5,), "1 of another shape (context"),
+    ],
+)
+def test_a_checkpoint_of_nearly_the_published_layout_is_refused(
+    tmp_path: Path, name: str, shape: tuple[int, ...] | None, told: str
+) -> None:
+    tensors = checkpoint(tiny())
+    if shape is None:
+        del tensors[name]
+    else:
+        tensors[name] = torch.zeros(shape)
+    save_file(tensors, tmp_path / "w.safetensors")
+
+    with pytest.raises(ModelError) as caught:
+        bring_in_published(tmp_path / "w.safetensors", "mine")
+
+    assert caught.value.code == "MODEL_SHAPE"
+    assert told in caught.value.message
+
+
+def test_indices_are_no_weights(tmp_path: Path) -> None:
+    tensors = checkpoint(tiny())
+    tensors["decoder.output.weight"] = tensors["decoder.output.weight"].long()
+    save_file(tensors, tmp_path / "w.safetensors")
+
+    with pytest.raises(ModelError, match=r"decoder\.output\.weight I64"):
+        bring_in_published(tmp_path / "w.safetensors", "mine")
+
+
+def bring_in_published(path: Path, name: str) -> ModelCard:
+    config = TINY_PUBLISHED.as_dict()
+    return importer.import_model(path, name, architecture="dehazexl-small", config=config)

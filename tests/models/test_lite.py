@@ -9,12 +9,8 @@ import pytest
 import torch
 
 from dehaze_core.haze.layers import full_resolution
-from dehaze_core.models.dehazexl.lite import (
-    DehazeXLLite,
-    HazeMaps,
-    LiteConfig,
-    parameter_count,
-)
+from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig, parameter_count
+from dehaze_core.models.streaming import HazeMaps
 
 MAX_PARAMETERS = 8_000_000
 

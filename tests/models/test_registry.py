@@ -13,9 +13,12 @@ from safetensors.torch import save_file
 
 from dehaze_core.errors import ModelError
 from dehaze_core.models import list_models, load_model, save_model
+from dehaze_core.models.architectures import build_network
 from dehaze_core.models.card_page import card_markdown
 from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
+from dehaze_core.models.dehazexl.published_config import BASE
 from dehaze_core.models.registry import record_scores
+from tests.models.published import TINY as TINY_PUBLISHED
 
 TINY = LiteConfig(widths=(8, 8, 16, 16), context_heads=2, context_head_dim=8)
 
@@ -36,6 +39,19 @@ def test_saved_weights_load_in_half_precision(folder: Path) -> None:
     for key, value in model.network.state_dict().items():
         assert torch.equal(value, original[key].half().float())
     assert not model.network.training
+
+
+@pytest.mark.parametrize("name", ["dehazexl-base", "dehazexl-small"])
+def test_a_network_without_weights_says_how_to_get_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEHAZE_MODELS", str(tmp_path))
+
+    with pytest.raises(ModelError, match=f"network '{name}'") as caught:
+        load_model(name)
+
+    assert caught.value.code == "MODEL_WEIGHTS_MISSING"
+    assert "dehaze models import" in (caught.value.hint or "")
 
 
 def test_unknown_model_names_the_known_ones(folder: Path) -> None:
@@ -162,3 +178,23 @@ def test_a_card_is_a_page_that_holds_all_that_is_known(tmp_path: Path) -> None:
         "- Sees no snow.",
     ):
         assert text in page
+
+
+def test_a_published_network_is_saved_and_loaded_as_what_it_is(tmp_path: Path) -> None:
+    config = {**TINY_PUBLISHED.as_dict(), "overlap": True, "positions": "rescaled"}
+    network = build_network("dehazexl-small", config)
+
+    card = save_model(network, "tiny", tmp_path, {})
+    loaded = load_model("tiny", tmp_path).network
+
+    assert card.architecture == loaded.architecture == "dehazexl-small"
+    assert loaded.config == network.config
+    assert loaded.halo_px == 256
+    assert not any("index" in name or "mask" in name for name in loaded.state_dict())
+
+
+@pytest.mark.parametrize(("name", "value"), [("width", 128), ("depths", [2, 2, 7, 2])])
+def test_a_card_cannot_ask_for_more_than_the_published_network(name: str, value: Any) -> None:
+    with pytest.raises(ModelError, match=name) as caught:
+        build_network("dehazexl-base", {**BASE.as_dict(), name: value})
+    assert caught.value.code == "MODEL_CARD"

@@ -12,14 +12,14 @@ pytestmark = pytest.mark.qgis
 
 # Public API: scripts and models name them.
 INPUTS = [
-    "INPUT", "BANDS", "EXTENT", "MODEL", "STRENGTH", "DEVICE", "BLOCK_SIZE", "MEMORY_LIMIT",
-    "THREADS", "CREATION_OPTIONS", "OUTPUT", "THICKNESS",
+    "INPUT", "BANDS", "EXTENT", "MODEL", "STRENGTH", "DEVICE", "CONTEXT", "BLOCK_SIZE",
+    "MEMORY_LIMIT", "THREADS", "CREATION_OPTIONS", "OUTPUT", "THICKNESS",
 ]  # fmt: skip
 OUTPUTS = [
     "OUTPUT", "THICKNESS", "WIDTH", "HEIGHT", "VALID_FRACTION", "MEAN_THICKNESS",
     "MEAN_TRANSMISSION", "SECONDS", "MPX_PER_SECOND", "RESUMED_BLOCKS", "DEVICE_USED",
 ]  # fmt: skip
-ADVANCED = {"BLOCK_SIZE", "MEMORY_LIMIT", "THREADS", "CREATION_OPTIONS"}
+ADVANCED = {"CONTEXT", "BLOCK_SIZE", "MEMORY_LIMIT", "THREADS", "CREATION_OPTIONS"}
 
 
 def test_every_algorithm_explains_itself(provider: Any) -> None:
@@ -108,6 +108,22 @@ def test_values_that_make_no_sense_are_refused(
 
     assert not is_fine
     assert complaint in message
+
+
+def test_models_of_the_user_follow_those_that_are_known(
+    algorithm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = ["dehazexl-lite", "dehazexl-base", "dehazexl-small"]
+    for name in ("wetlands", "dehazexl-base"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    for folder, names in ((tmp_path / "none", known), (tmp_path, [*known, "wetlands"])):
+        monkeypatch.setenv("DEHAZE_MODELS", str(folder))
+
+        fresh = algorithm.create()
+        model = fresh.parameterDefinition("MODEL")
+
+        assert model.options() == names
+        assert model.defaultValue() == "dehazexl-lite"
 
 
 @pytest.mark.parametrize("bands", [None, [], [1], [3, 2, 1]])

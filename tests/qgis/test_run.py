@@ -336,6 +336,22 @@ def test_a_broken_raster_is_a_clear_error(
     assert leftovers(tmp_path, source) == []
 
 
+def test_a_model_without_weights_says_what_to_do(
+    provider: Any,
+    processing: ModuleType,
+    make_tif: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from qgis.core import QgsProcessingException
+
+    monkeypatch.setenv("DEHAZE_MODELS", str(tmp_path))
+    values = {"INPUT": str(make_tif()), "MODEL": "dehazexl-base", "OUTPUT": str(tmp_path / "c.tif")}
+
+    with pytest.raises(QgsProcessingException, match="dehaze models import"):
+        processing.run("dehaze:dehazexl", values)
+
+
 def is_alive(pid: int) -> bool:
     """Zombies count as dead: not every init of a container reaps."""
     try:

@@ -23,7 +23,7 @@ from dehaze_core.training.log import TrainLog
 from dehaze_core.training.loop import Trainer, _recompute_stages
 from dehaze_core.training.losses import evaluate
 from dehaze_core.training.recipe import BatchRecipe, LossWeights, TrainRecipe
-from dehaze_core.training.session import TrainFolders, prior_correction, train_lite
+from dehaze_core.training.session import TrainFolders, prior_correction, train
 
 TINY = LiteConfig(
     widths=(8, 12, 16, 24),
@@ -139,9 +139,7 @@ def test_a_training_run_writes_weights_that_load(tmp_path: Path) -> None:
         (data / f"site-{seed % 3}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(ground(seed)).save(data / f"site-{seed % 3}" / f"{seed}.png")
 
-    card = train_lite(
-        TrainFolders(data, None, tmp_path / "out"), RECIPE, "cpu", None, lambda _: None
-    )
+    card = train(TrainFolders(data, None, tmp_path / "out"), RECIPE, "cpu", None, lambda _: None)
 
     model = load_model("dehazexl-lite", tmp_path / "out")
     assert model.card == card
@@ -156,12 +154,10 @@ def test_a_training_goes_on_from_a_model_without_its_adjusted_presence(tmp_path:
         (data / site).mkdir(parents=True)
         Image.fromarray(ground(ord(site))).save(data / site / "0.png")
     still = replace(RECIPE, learning_rate=1e-12)
-    first = train_lite(
-        TrainFolders(data, None, tmp_path / "first"), still, "cpu", None, lambda _: None
-    )
+    first = train(TrainFolders(data, None, tmp_path / "first"), still, "cpu", None, lambda _: None)
     start = load_model("dehazexl-lite", tmp_path / "first")
 
-    second = train_lite(
+    second = train(
         TrainFolders(data, None, tmp_path / "second"), still, "cpu", None, lambda _: None, start
     )
 

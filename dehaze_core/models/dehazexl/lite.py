@@ -8,40 +8,38 @@ does not paint pixels: it estimates optical thickness and airlight, and the scat
 
 The network is split where a streaming engine has to cut it:
 
-    skips, tokens   block of pixels     -> tokens                       (pass A)
-    context         all tokens          -> tokens that know the raster  (between the passes)
-    skips, decode   block + its tokens  -> haze at a quarter of the resolution (pass B)
+    encode     skips, tokens   block of pixels     -> tokens                       (pass A)
+    context                    all tokens          -> tokens that know the raster  (between them)
+    estimate   skips, decode   block + its tokens  -> haze at a quarter of the resolution (pass B)
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze_core.haze.physics import RGB_WAVELENGTHS, angstrom_ratio
+from dehaze_core.models.config import NetworkConfig
 from dehaze_core.models.dehazexl.context import ContextNetwork
 from dehaze_core.models.dehazexl.layers import CellExtremes, ConvBlock, Downsample, Stem, Upsample
-
-TOKEN_PX = 32
-"""Side of a token in pixels."""
-
-HAZE_PX = 4
-"""Side of a cell of the predicted haze maps in pixels."""
-
-FILL = 0.5
-"""Display value that stands for pixels without data; the first layer takes it for zero."""
+from dehaze_core.models.streaming import (
+    HAZE_PX,
+    TOKEN_PX,
+    Footprint,
+    HazeMaps,
+    SceneHaze,
+    StreamedNetwork,
+)
 
 LOCAL = 4
 """Values a token gives the decoder beside features: airlight deviations, haze presence."""
 
 
 @dataclass(frozen=True, slots=True)
-class LiteConfig:
+class LiteConfig(NetworkConfig):
     """Shape of a `DehazeXLLite`; stages are at 1/4, 1/8, 1/16 and 1/32 of the resolution.
 
     Raises:
@@ -61,30 +59,12 @@ class LiteConfig:
 
     def __post_init__(self) -> None:
         """Check that a network of this shape can be built and run."""
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if not _is_like(value, each.default):
-                raise ValueError(
-                    f"'{each.name}' is {str(value)[:80]}, expected whole numbers above 0, "
-                    f"as many as in {each.default}"
-                )
+        NetworkConfig.__post_init__(self)
         if not all(kernel % 2 for kernel in (*self.encoder_kernels, *self.decoder_kernels)):
             raise ValueError("kernels are even, expected odd ones, which have a centre")
         # Half of the code of a position is for rows, half for columns: sines and cosines.
         if self.widths[-1] % 4:
             raise ValueError(f"the last width is {self.widths[-1]}, expected a multiple of 4")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain data for a model card."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> LiteConfig:
-        """Read a configuration written by `as_dict` (lists become tuples)."""
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
-        }
-        return cls(**values)
 
     @property
     def encode_halo(self) -> int:
@@ -107,87 +87,32 @@ class LiteConfig:
         return reach
 
 
-def _is_like(value: object, default: object) -> bool:
-    if isinstance(default, tuple) and isinstance(value, tuple):
-        return len(value) == len(default) and all(map(_is_like, value, default))
-    return type(value) is type(default) is int and value > 0
-
-
 def _reach(reach: int, stage: int, blocks: int, kernel: int) -> int:
     """Return how far around a block one must look before the convolutions of a stage, in px."""
     cell = HAZE_PX << stage
     return (-(-reach // cell) + blocks * (kernel // 2)) * cell
 
 
-@dataclass(frozen=True, slots=True)
-class SceneHaze:
-    """What is one value for the whole raster.
-
-    Attributes:
-        airlight: (N, 3) logits of the airlight per model band.
-        alpha: (N, 1) Angstrom exponent, [-0.5, 2.5].
-    """
-
-    airlight: Tensor
-    alpha: Tensor
-
-    def to(self, device: torch.device) -> SceneHaze:
-        """Return the same values on another device."""
-        return SceneHaze(self.airlight.to(device), self.alpha.to(device))
-
-    @property
-    def ratios(self) -> Tensor:
-        """Return tau_band / tau_550 of the model bands, (N, 3, 1, 1)."""
-        ratios = [angstrom_ratio(self.alpha, wavelength) for wavelength in RGB_WAVELENGTHS]
-        return torch.cat(ratios, dim=1)[:, :, None, None]
-
-
-@dataclass(frozen=True, slots=True)
-class HazeMaps:
-    """Haze of a block at a quarter of its resolution.
-
-    Attributes:
-        thickness: (N, 1, h, w) optical thickness at 550 nm, >= 0.
-        airlight: (N, 3, h, w) airlight in linear light, (0, 1.2).
-        presence: (N, 1, h/8, w/8) logit of there being any haze, one for a token; the thickness
-            takes it into account already.
-        edge_slope: (N, 1, h, w) slope of the edge-aware upsampling, (-1, 1), see
-            `dehaze_core.haze.layers`.
-    """
-
-    thickness: Tensor
-    airlight: Tensor
-    presence: Tensor
-    edge_slope: Tensor
-
-    def is_finite(self) -> bool:
-        """Return whether every value of the maps is a number."""
-        maps = (self.thickness, self.airlight, self.edge_slope)
-        return all(bool(values.isfinite().all()) for values in maps)
-
-    def without_gaps(self) -> HazeMaps:
-        """Return the maps with no haze where a value is not a number."""
-        usable = torch.cat((self.thickness, self.airlight, self.edge_slope), dim=1).isfinite()
-        usable = usable.all(dim=1, keepdim=True)
-        return HazeMaps(
-            torch.where(usable, self.thickness, 0.0),
-            torch.where(usable, self.airlight, 0.5),
-            self.presence,
-            torch.where(usable, self.edge_slope, 0.0),
-        )
-
-
-class DehazeXLLite(nn.Module):
+class DehazeXLLite(StreamedNetwork):
     """The network. All inputs are display-encoded RGB, about [0, 1], with a validity mask.
 
     Args:
         config: Widths, depths and the context budget.
     """
 
+    architecture = "dehazexl-lite"
+    config: LiteConfig
+    unit_px = TOKEN_PX
+    footprint = Footprint(fixed_mib=30, bytes_per_px=295)
+
     def __init__(self, config: LiteConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or LiteConfig()
         w = config.widths
+        self.halo_px = -(-max(config.encode_halo, config.decode_halo) // TOKEN_PX) * TOKEN_PX
+        self.token_width = w[3]
+        self.condition_width = w[3] + LOCAL
+        self.context_budget = config.context_budget
         self.stem = Stem(w[0])
         self.encoder = nn.ModuleList(
             _stage(w[i], config.encoder_blocks[i], config.encoder_kernels[i]) for i in range(4)
@@ -219,6 +144,20 @@ class DehazeXLLite(nn.Module):
     def raise_presence(self, logits: float) -> None:
         """Move the threshold between clear and hazy: negative for fewer scenes taken for hazy."""
         self.local_head.get_parameter("bias")[3:] += logits
+
+    def stages(self) -> list[nn.Module]:
+        """Return the stages of encoder and decoder."""
+        return [*self.encoder, *self.decoder]
+
+    def encode(self, rgb: Tensor, valid: Tensor) -> Tensor:
+        """Pass A: return the tokens of a block; see `StreamedNetwork.encode`."""
+        return self.tokens(rgb, self.skips(rgb, valid))
+
+    def estimate(
+        self, rgb: Tensor, valid: Tensor, conditions: Tensor, scene: SceneHaze
+    ) -> HazeMaps:
+        """Pass B: return the haze of a block; see `StreamedNetwork.estimate`."""
+        return self.decode(self.skips(rgb, valid), conditions, scene)
 
     def skips(self, rgb: Tensor, valid: Tensor) -> list[Tensor]:
         """Encode pixels to features at 1/4, 1/8 and 1/16.

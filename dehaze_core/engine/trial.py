@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long a run will take: the network, timed on this machine on a small block."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from dehaze_core.models.streaming import TOKEN_PX, StreamedNetwork
+
+SIDE = 16
+"""Side of the block in tokens."""
+
+KEY_SIDE = 32
+"""The attention is timed on the square of this many keys."""
+
+HYPER_KEYS = 512
+"""Keys that a token of hyper attention looks at: its own run of neighbours, and a sample."""
+
+IO_SECONDS = 1.5e-7
+"""Reading, writing and the final file, for each pixel."""
+
+Result = TypeVar("Result")
+
+
+def pixel_seconds(network: StreamedNetwork, device: torch.device) -> float:
+    """Return the time both passes take for a pixel, without a halo, files included.
+
+    Files are read and written beside the work, and delay it by as much as one pass at most.
+    """
+    side = SIDE * TOKEN_PX
+    rgb = torch.rand(1, 3, side, side, device=device)
+    mask = torch.ones(1, 1, side, side, device=device)
+    with torch.inference_mode():
+        network.encode(rgb, mask)
+        tokens, encoding = _timed(lambda: network.encode(rgb, mask), device)
+        hidden = network.context.embed(tokens, 0, tokens.shape[1])
+        scene = network.scene_haze(*network.scene_sums(hidden, torch.ones_like(hidden[..., 0])))
+        given = network.conditions(tokens, hidden)
+        _, answering = _timed(lambda: network.estimate(rgb, mask, given, scene), device)
+    return (encoding + answering) / side**2 + min(encoding / side**2, IO_SECONDS) + IO_SECONDS
+
+
+def token_seconds(network: StreamedNetwork, keys: int, device: torch.device) -> float:
+    """Return the time the context takes for a token that looks at so many keys."""
+
+    def states(side: int) -> Tensor:
+        tokens = torch.rand(1, side, side, network.token_width, device=device)
+        return network.context.embed(tokens, 0, side)
+
+    layers = network.context.each_layer()
+    with torch.inference_mode():
+        layer, queries, looked_at = layers[0], states(SIDE), states(KEY_SIDE)
+        pool = layer.keys(layer.normalise(looked_at), torch.ones_like(looked_at[..., 0]))
+        layer(queries, pool)
+        _, seconds = _timed(lambda: layer(queries, pool), device)
+    return len(layers) * seconds / SIDE**2 * max(keys / KEY_SIDE**2, 1.0)
+
+
+def _timed(work: Callable[[], Result], device: torch.device) -> tuple[Result, float]:
+    start = time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return result, time.perf_counter() - start

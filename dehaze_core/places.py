@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the user's own things lie; standard library only, since QGIS looks there, too."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def models_folder() -> Path:
+    """Return the folder of the user's own models: `$DEHAZE_MODELS`, or below the user's data."""
+    if chosen := os.environ.get("DEHAZE_MODELS"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        data = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        data = "~/Library/Application Support"
+    else:
+        data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    # Not Path.home: without a home there are no models of the user's, but still those of Dehaze.
+    return Path(os.path.expanduser(data)) / "dehaze" / "models"
