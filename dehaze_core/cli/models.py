@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+from dehaze_core.errors import SettingsError
 
 
 def register(app: typer.Typer) -> None:
@@ -70,6 +72,15 @@ def import_model(
     licence: Annotated[
         str | None, typer.Option(help="Licence of the weights; that of the card, or unknown.")
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="What differs from the usual shape: overlap=true blends patches and hides their "
+            "borders, positions=rescaled suits scenes larger than those of the training.",
+        ),
+    ] = None,
     card: Annotated[
         Path | None, typer.Option(help="Card that 'dehaze train' wrote together with the weights.")
     ] = None,
@@ -78,8 +89,20 @@ def import_model(
     from dehaze_core.models.importer import import_model as bring_in
     from dehaze_core.places import models_folder
 
-    bring_in(file, name, architecture=architecture, licence=licence, origin=card)
+    config = dict(map(_setting, changes or ()))
+    bring_in(file, name, architecture=architecture, config=config, licence=licence, origin=card)
     typer.echo(f"Wrote {models_folder() / name}.safetensors and its card {name}.json")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Return key and value of KEY=VALUE; values are JSON, or else plain words."""
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise SettingsError(f"--set was given {text!r}, expected KEY=VALUE.")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 def remove(name: Annotated[str, typer.Argument(help="One of your models.")]) -> None:

@@ -299,6 +299,7 @@ class _Runner:
                 (frame.nodata, frame.mask, frame.color_interp, frame.scales, frame.offsets)
             ),
             "model": self.model.card.sha256,
+            "network": digest(self.model.card.config),
             "strength": self.settings.strength,
             "bands": list(plan.model_bands),
             "context": plan.context,

@@ -72,7 +72,7 @@ def import_model(
         path: A safetensors file, or a checkpoint that `torch.save` wrote.
         name: Name of the model from now on.
         architecture: Kind of network the weights are for.
-        config: Shape of the network, the architecture's default if None.
+        config: What differs from the shape in `origin`, or from the architecture's default.
         licence: Licence of the weights, for the card; if None that of `origin`, or unknown.
         folder: Where models are kept, `models_folder()` if None.
         origin: The card that training wrote with the weights; what it says takes precedence.
@@ -91,7 +91,7 @@ def import_model(
     refuse_taken_name(name, folder)
     given = None if origin is None else read_card(origin)
     if given is not None:
-        architecture, config = given.architecture, given.config
+        architecture, config = given.architecture, {**given.config, **(config or {})}
     network = build_network(architecture, config)
     tensors, digest = _checked(path, network, given)
     data = save_safetensors({key: value.contiguous() for key, value in tensors.items()})

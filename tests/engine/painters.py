@@ -22,7 +22,7 @@ def as_model(network: PaintingNetwork) -> Model:
     card = ModelCard(
         name="painter",
         architecture=network.architecture,
-        config={},
+        config=network.config.as_dict(),
         sha256="0" * 64,
         parameters=0,
         training={},
@@ -49,6 +49,7 @@ class KnownHaze(PaintingNetwork):
     """Takes an even haze of `THICKNESS`, `ALPHA` and `AIRLIGHT` out, patch by patch."""
 
     architecture = "known-haze"
+    config = DehazeXLConfig()
     unit_px = 256
     halo_px = 0
     token_width = condition_width = 4

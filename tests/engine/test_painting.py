@@ -268,6 +268,20 @@ def test_another_context_is_another_run(
         assert raster.tags()["DEHAZE_CONTEXT"] == "hyper"
 
 
+def test_the_same_weights_in_another_network_are_another_run(
+    make_raster: MakeRaster, tmp_path: Path, hazy: NDArray[np.float32], use: Use
+) -> None:
+    source = make_raster(data=encode_uint8(hazy)[:, :256, :520])
+    use(tiny_dehazexl())
+    with pytest.raises(Interruption):
+        start(source, tmp_path / "out.tif", Interrupter(0.8))
+
+    use(tiny_dehazexl(overlap=True))
+    report = start(source, tmp_path / "out.tif")
+
+    assert report.resumed_blocks == 0
+
+
 def test_pixels_the_network_fails_at_stay_as_they_are(
     make_raster: MakeRaster,
     tmp_path: Path,

@@ -17,7 +17,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from dehaze_core import cli, places
-from dehaze_core.errors import ModelError
+from dehaze_core.errors import DehazeError, ModelError
 from dehaze_core.models import ModelCard, importer, list_models, load_model, registry, save_model
 from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig, parameter_count
 from dehaze_core.models.importer_pickle import follow_pickle
@@ -294,6 +294,37 @@ def test_commands_import_list_and_remove(tmp_path: Path, folder: Path) -> None:
     assert "imported" in models_command()
     models_command("remove", "mine")
     assert list(folder.iterdir()) == []
+
+
+def test_a_shape_is_changed_on_import(tmp_path: Path, folder: Path) -> None:
+    save_file(DehazeXLLite(LiteConfig()).state_dict(), tmp_path / "w.safetensors")
+
+    models_command(
+        "import", tmp_path / "w.safetensors", "--name", "mine", "--set", "context_budget=64"
+    )
+
+    assert load_model("mine").network.config == LiteConfig(context_budget=64)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("context_budget", "expected KEY=VALUE"),
+        ("context_budget=many", "'context_budget' is many"),
+        ("beauty=1", "no network dehazexl-lite of this shape: 'beauty'"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused(
+    tmp_path: Path, folder: Path, change: str, error: str
+) -> None:
+    save_file(DehazeXLLite(LiteConfig()).state_dict(), tmp_path / "w.safetensors")
+
+    arguments = ["models", "import", str(tmp_path / "w.safetensors"), "--name", "mine"]
+    refused = CliRunner().invoke(cli.app, [*arguments, "--set", change]).exception
+
+    assert isinstance(refused, DehazeError)
+    assert error in refused.message
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
