@@ -13,9 +13,6 @@ ENGINE_STAMP := .venv/engine/.dehaze-ready
 CODE := dehaze_core qgis_plugin processing_algorithms scripts benchmarks tests
 PRESENT = $(wildcard $(CODE))
 
-TRAIN_OUT := $(or $(OUT),build/train)
-TRAIN = .venv/engine/bin/dehaze train dehazexl-lite --data "$(DATA)" $(if $(TEXTURES),--textures "$(TEXTURES)")
-
 .PHONY: help setup engine qgis demo test test-engine test-qgis lint format plugin link train-lite train-smoke benchmark \
   quality constraints clean
 
@@ -66,9 +63,9 @@ plugin: engine ## assemble the QGIS plugin: build/plugin/dehaze and its zip
 link: engine ## link the plugin into your QGIS profile, for development
 	$(ENGINE) scripts/assemble_plugin.py --link
 
-train-lite: engine ## train the shipped model again, 210 minutes; DATA=dir TEXTURES=dir OUT=dir
-	$(TRAIN) --recipe lite-cpu --out "$(TRAIN_OUT)/first"
-	$(TRAIN) --recipe lite-cpu-second --start "$(TRAIN_OUT)/first" --out "$(TRAIN_OUT)"
+train-lite: engine ## train the shipped model again; DATA=dir TEXTURES=dir OUT=dir MINUTES=n RECIPE=lite-cpu
+	.venv/engine/bin/dehaze train dehazexl-lite --recipe "$(or $(RECIPE),lite-cpu)" --data "$(DATA)" \
+	  $(if $(TEXTURES),--textures "$(TEXTURES)") $(if $(MINUTES),--minutes $(MINUTES)) --out "$(or $(OUT),build/train)"
 
 train-smoke: engine ## five minutes of training on procedural ground: does it learn?
 	$(ENGINE) scripts/train_smoke.py $(if $(MINUTES),--minutes $(MINUTES))

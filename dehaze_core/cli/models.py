@@ -67,7 +67,8 @@ def import_model(
     file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, .pth or .pt.")],
     name: Annotated[str, typer.Option(help="Name of the model: lower case, digits and . _ -")],
     architecture: Annotated[
-        str, typer.Option(help="Kind of network the weights are for.")
+        str,
+        typer.Option(help="Kind of network the weights are for: dehazexl-lite, -base, -small ..."),
     ] = "dehazexl-lite",
     licence: Annotated[
         str | None, typer.Option(help="Licence of the weights; that of the card, or unknown.")

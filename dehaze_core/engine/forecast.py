@@ -16,7 +16,8 @@ from dehaze_core.models.streaming import TOKEN_PX, PaintingNetwork, StreamedNetw
 from dehaze_core.scene import GDAL_CACHE_MIB, Frame, gdal_cache_mib
 
 DEFAULT_MEMORY_MIB = 1800
-"""Memory a run takes at most unless told otherwise; larger blocks gain little."""
+"""Memory a run takes at most, unless told otherwise or the smallest blocks need more; larger blocks
+gain little."""
 
 PROCESS_MIB = 700
 """Python, PyTorch, GDAL with its usual cache, context, the final file.
@@ -60,13 +61,20 @@ def device_mib(frame: Frame, size: int, network: StreamedNetwork) -> int:
     return DEVICE_MIB + footprint.fixed_mib + int(blocks / MIB)
 
 
-def memory_to_use_mib(settings: RunSettings) -> int:
-    """Return the memory a run may take, in MiB: the user's limit, but not more than is free."""
+def memory_to_use_mib(settings: RunSettings, least: int) -> int:
+    """Return the memory a run may take, in MiB: the user's limit, but not more than is free.
+
+    Args:
+        settings: With the user's limit.
+        least: What the run needs at least, MiB: a large network needs more than the default.
+    """
     free = int(psutil.virtual_memory().available / MIB)
     if settings.memory_limit is not None:
         return min(settings.memory_limit, free)
     # Who asks for a block size asks for the memory it takes.
-    return free if settings.block_size is not None else min(DEFAULT_MEMORY_MIB, int(0.6 * free))
+    if settings.block_size is not None:
+        return free
+    return min(max(DEFAULT_MEMORY_MIB, least), int(0.6 * free))
 
 
 def device_memory_to_use_mib(device: torch.device) -> int | None:

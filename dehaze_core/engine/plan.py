@@ -159,30 +159,26 @@ def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings)
 def measured_seconds(plan: Plan, network: StreamedNetwork, device: Device) -> float:
     """Forecast the time of a run by timing the network, which is on the device."""
     keys = {"exact": plan.tokens, "hyper": HYPER_KEYS}.get(plan.context, network.context_budget)
-    outer = (1 + 2 * plan.halo / plan.block_size) ** 2
-    return plan.width * plan.height * outer * pixel_seconds(
-        network, device.torch
-    ) + plan.tokens * token_seconds(network, keys, device.torch)
+    size, halo = plan.block_size, plan.halo
+    grid = BlockGrid(plan.height, plan.width, size, halo, TOKEN_PX, network.unit_px)
+    seconds = grid.outer_px * pixel_seconds(network, device.torch)
+    return seconds + plan.tokens * token_seconds(network, keys, device.torch)
 
 
 def _block_size(
     frame: Frame, network: StreamedNetwork, device: Device, settings: RunSettings
 ) -> int:
-    limit = memory_to_use_mib(settings)
-    device_limit = device_memory_to_use_mib(device.torch)
-
-    def fits(size: int) -> bool:
-        on_device = device_limit is None or device_mib(frame, size, network) <= device_limit
-        return on_device and memory_mib(frame, size, network) <= limit
-
     unit = network.unit_px
     longest = -(-max(frame.width, frame.height) // unit) * unit
     # A block larger than the raster gains nothing: try the raster itself, then smaller ones.
     candidates = [min(size, longest) for size in BLOCK_SIZES]
     if settings.block_size is not None:
         candidates = [max(settings.block_size // unit, 1) * unit]
+    limit = memory_to_use_mib(settings, memory_mib(frame, candidates[-1], network))
+    device_limit = device_memory_to_use_mib(device.torch)
     for size in candidates:
-        if fits(size):
+        on_device = device_limit is None or device_mib(frame, size, network) <= device_limit
+        if on_device and memory_mib(frame, size, network) <= limit:
             return size
     size = candidates[-1]
     there = "" if device_limit is None else f" and {device_limit} MiB on the device"

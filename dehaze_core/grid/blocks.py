@@ -88,6 +88,12 @@ class BlockGrid:
         """Number of columns of blocks."""
         return -(-self.padded_width // self.size)
 
+    @property
+    def outer_px(self) -> int:
+        """Pixels of all blocks with their halos: what has to be computed."""
+        heights = sum(self[row * self.cols].outer.height for row in range(self.rows))
+        return heights * sum(self[col].outer.width for col in range(self.cols))
+
     def __len__(self) -> int:
         """Return the number of blocks."""
         return self.rows * self.cols

@@ -140,7 +140,8 @@ def fit_haze(cells: Statistics, airlight: Tensor) -> tuple[Tensor, Tensor]:
     missed = cells.hazy - t * cells.clear - scene * (1.0 - t)
     local = scene + missed * (1.0 - t) / ((1.0 - t) ** 2 + _FAINT)
     local = torch.where(cells.count > 0, local, scene)
-    return -torch.log(t), local.clamp(0.0, _MAX_AIRLIGHT)
+    # Not -log(t): it is -0 where there is no haze.
+    return torch.log(1.0 / t), local.clamp(0.0, _MAX_AIRLIGHT)
 
 
 def angstrom_exponent(thickness: Tensor) -> float:

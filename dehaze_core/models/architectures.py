@@ -94,12 +94,7 @@ def build_network(architecture: str, config: Mapping[str, Any] | None = None) ->
     kind = find_architecture(architecture)
     default = kind.default.as_dict()
     try:
-        for key, value in (config or {}).items():
-            if not _is_sensible(value, default[key], kind.growth):
-                raise ValueError(
-                    f"'{key}' is {str(value)[:80]}, expected at most {kind.growth} times "
-                    f"{default[key]}"
-                )
+        _check_shape(config or {}, default, kind.growth)
         network = kind.network(type(kind.default).from_dict({**default, **(config or {})}))
     except (LookupError, ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise ModelError(
@@ -158,6 +153,17 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
             hint="The training has diverged, or the file is damaged.",
             code="MODEL_VALUES",
         )
+
+
+def _check_shape(config: Mapping[str, Any], default: Mapping[str, Any], growth: int) -> None:
+    for key, value in config.items():
+        if key not in default:
+            raise ValueError(f"'{key[:80]}' is unknown, expected one of {', '.join(default)}")
+        if not _is_sensible(value, default[key], growth):
+            raise ValueError(
+                f"'{key}' is {str(value)[:80]}, expected something like {default[key]}; "
+                f"numbers are whole, above 0 and at most {growth} times as large"
+            )
 
 
 def _is_sensible(value: object, default: object, growth: int) -> bool:

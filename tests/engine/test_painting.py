@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from dehaze_core.engine import Report, RunSettings, Silent, run, runner
-from dehaze_core.engine.in_memory import restore_linear
+from dehaze_core.engine.in_memory import restore_array, restore_linear
 from dehaze_core.haze.bands import BAND_WAVELENGTHS
 from dehaze_core.haze.physics import REFERENCE_WAVELENGTH, RGB_WAVELENGTHS
+from dehaze_core.models import load_model, save_model
 from dehaze_core.models.streaming import PaintedImage, PaintingNetwork
 from dehaze_core.scene import Radiometry, open_scene
 from dehaze_core.scene.srgb import encode_uint8
@@ -119,6 +120,21 @@ def test_a_larger_8_bit_raster_is_painted_as_in_one_piece(
 
     expected = np.clip(np.round(whole(source, network)), 0, 255)
     assert np.abs(streamed.astype(float) - expected).max() <= 1
+
+
+def test_a_picture_is_painted_as_a_raster_is(
+    make_raster: MakeRaster, tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.random.default_rng(6).integers(1, 255, (3, 280, 300), np.uint8)
+    source = make_raster(data=picture)
+    monkeypatch.setenv("DEHAZE_MODELS", str(tmp_path))
+    save_model(tiny_dehazexl(), "painted-as-a-raster", tmp_path, {})
+    use(load_model("painted-as-a-raster").network)
+
+    whole = restore_array(picture.transpose(1, 2, 0), "painted-as-a-raster")
+
+    streamed = dehaze(source, tmp_path / "out.tif").astype(int)
+    assert np.abs(streamed - whole.transpose(2, 0, 1)).max() <= 1
 
 
 def test_haze_is_fitted_to_what_was_painted(

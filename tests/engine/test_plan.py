@@ -9,15 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dehaze_core.engine import RunSettings, forecast, preflight
+from dehaze_core.engine import RunSettings, forecast, preflight, trial
+from dehaze_core.engine import plan as plans
 from dehaze_core.engine.device import Device, choose_device
 from dehaze_core.engine.journal import BlockRecord, Journal
 from dehaze_core.engine.plan import choose_model_bands, draw_plan
 from dehaze_core.errors import ResourceError, SettingsError
 from dehaze_core.models import Model, load_model
+from dehaze_core.models.architectures import build_network
 from dehaze_core.models.dehazexl.published import DehazeXL
 from dehaze_core.scene import Frame
-from tests.engine.painters import as_model
+from tests.engine.painters import as_model, tiny_dehazexl
 
 HUGE = Frame(width=100_000, height=100_000, count=3, dtype="uint8")
 
@@ -111,6 +113,51 @@ def test_blocks_fit_into_the_memory_of_the_device(
     plan = draw_plan(HUGE, model, cuda, settings(memory_limit=16000))
 
     assert 0 < plan.device_mib <= 1000
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side"), [("dehazexl-swin-b", 2000), ("dehazexl-base", 150_000)]
+)
+def test_a_network_may_need_more_than_the_default_memory(
+    cpu: Device, monkeypatch: pytest.MonkeyPatch, architecture: str, side: int
+) -> None:
+    with torch.device("meta"):
+        model = as_model(build_network(architecture))  # type: ignore[arg-type]
+    frame = Frame(width=side, height=side, count=3, dtype="uint8")
+    memory = SimpleNamespace(available=8000 * forecast.MIB)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+
+    plan = draw_plan(frame, model, cpu, settings())
+
+    assert forecast.DEFAULT_MEMORY_MIB < plan.memory_mib < 4800
+    memory.available = 3000 * forecast.MIB
+    with pytest.raises(ResourceError, match="1800 MiB may be used"):
+        draw_plan(frame, model, cpu, settings())
+
+
+def test_the_time_is_that_of_all_blocks_with_halo_and_padding(
+    cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "pixel_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(plans, "token_seconds", lambda *_: 0.0)
+    model = as_model(tiny_dehazexl(overlap=True))
+    frame = Frame(width=1300, height=20, count=3, dtype="uint8")
+
+    plan = draw_plan(frame, model, cpu, settings(block_size=512))
+
+    # 256 rows; blocks of 512, 512 and 512 columns, with halos on the inside.
+    seconds = plans.measured_seconds(plan, model.network, cpu)
+    assert seconds == 256 * (768 + 1024 + 768)
+
+
+def test_only_looking_at_keys_takes_longer_with_more_of_them(
+    cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = tiny_dehazexl()
+    costs = iter((5.0, 5.0, 5.0, 7.0, 7.0, 7.0))
+    monkeypatch.setattr(trial, "_timed", lambda work, device: (work(), next(costs)))
+
+    assert trial.token_seconds(network, 4 * 4096, cpu.torch) == (5 + 4 * 2) / 256
 
 
 def test_a_raster_too_wide_for_a_row_of_tokens_is_refused(model: Model, cpu: Device) -> None:

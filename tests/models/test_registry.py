@@ -54,6 +54,20 @@ def test_a_network_without_weights_says_how_to_get_them(
     assert "dehaze models import" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"overlap": "yes"}, "'overlap' is yes, expected something like False"),
+        ({"blending": True}, "'blending' is unknown, expected one of .*positions, overlap"),
+        ({"context_heads": 16}, "'context_heads' is 16, expected .* at most 1 times as large"),
+    ],
+)
+def test_a_shape_that_cannot_be_says_what_can(shape: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        build_network("dehazexl-small", shape)
+    assert caught.value.code == "MODEL_CARD"
+
+
 def test_unknown_model_names_the_known_ones(folder: Path) -> None:
     with pytest.raises(ModelError, match="known are tiny") as caught:
         load_model("small", folder)

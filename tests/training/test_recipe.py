@@ -19,7 +19,7 @@ def test_recipes_of_ours_can_be_read(path: Path) -> None:
     assert recipe.minutes > 0
 
 
-def test_the_defaults_are_the_first_recipe_of_the_shipped_weights() -> None:
+def test_the_defaults_are_the_recipe_of_the_shipped_weights() -> None:
     assert load_recipe("lite-cpu", minutes=7, seed=None) == TrainRecipe(minutes=7)
 
 

@@ -130,7 +130,11 @@ class WindowAttention(nn.Module, ABC):
         """
         if torch.is_grad_enabled():
             return self._made_bias()
-        state = [(p.data_ptr(), p._version) for p in self.position_parameters()]
+        # Weights that were loaded in inference mode have no version; nobody trains them.
+        state = [
+            (p.data_ptr(), 0 if p.is_inference() else p._version)
+            for p in self.position_parameters()
+        ]
         if self._bias is None or self._bias[0] != state:
             self._bias = state, self._made_bias()
         return self._bias[1]
