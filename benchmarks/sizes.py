@@ -116,15 +116,16 @@ def main() -> None:
         case = Case(options.one[0], int(options.one[1]))
         typer.echo(json.dumps(measure(case, options.device)))
         return
-    rows, device = [], ""
+    rows: list[tuple[str, ...]] = []
     for case in (Case(model, side) for model in options.models for side in options.sides):
         found = in_process(case, options.device)
-        device = found["report"]["device"]
         rows.append(row(case, found))
         typer.echo("  ".join(rows[-1]))
-    table = Table(TITLE, NOTE.format(device=device), HEADINGS, tuple(rows))
-    if options.doc is not None:
-        insert_section(options.doc, TITLE, table.markdown(2))
+        if options.doc is not None:
+            # After every case: the largest ones take long, and may be given up.
+            note = NOTE.format(device=found["report"]["device"])
+            table = Table(TITLE, note, HEADINGS, tuple(rows))
+            insert_section(options.doc, TITLE, table.markdown(2))
 
 
 if __name__ == "__main__":
