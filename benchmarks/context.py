@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.speed import say
 from dehaze_core.engine.context import ContextStep, choose_backend
 from dehaze_core.engine.context_backends import ContextBackend
 from dehaze_core.engine.device import choose_device, use_threads
@@ -94,12 +94,6 @@ def needed_bytes(network: StreamedNetwork, backend: ContextBackend, tokens: int)
     widths = (network.token_width + 1) + network.token_width + network.condition_width
     scratch = max(backend.scratch_bytes(layer, tokens) for layer in network.context.each_layer())
     return tokens * widths * 4 + scratch
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

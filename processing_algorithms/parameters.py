@@ -79,13 +79,7 @@ def extent() -> QgsProcessingParameterDefinition:
 def model(names: tuple[str, ...]) -> QgsProcessingParameterDefinition:
     """Return the choice of one of the models `names`; the first is the default."""
     return with_help(
-        QgsProcessingParameterEnum(
-            MODEL,
-            _tr("Model"),
-            options=list(names),
-            defaultValue=names[0],
-            usesStaticStrings=True,
-        ),
+        choice(MODEL, _tr("Model"), names, names[0]),
         _tr(
             "The network. dehazexl-lite comes trained and is made for ordinary computers. "
             "dehazexl-base is the published network, dehazexl-small a narrow one like it: they "
@@ -118,13 +112,7 @@ def strength() -> QgsProcessingParameterDefinition:
 def device() -> QgsProcessingParameterDefinition:
     """Return the choice of the processor."""
     return with_help(
-        QgsProcessingParameterEnum(
-            DEVICE,
-            _tr("Device"),
-            options=list(DEVICES),
-            defaultValue=DEVICES[0],
-            usesStaticStrings=True,
-        ),
+        choice(DEVICE, _tr("Device"), DEVICES, DEVICES[0]),
         _tr("auto takes an NVIDIA GPU (cuda) if the engine can use one, else the CPU."),
     )
 
@@ -132,13 +120,7 @@ def device() -> QgsProcessingParameterDefinition:
 def global_context() -> QgsProcessingParameterDefinition:
     """Return how every place learns of the whole scene."""
     return advanced(
-        QgsProcessingParameterEnum(
-            CONTEXT,
-            _tr("Global context"),
-            options=list(CONTEXTS),
-            defaultValue=CONTEXTS[0],
-            usesStaticStrings=True,
-        ),
+        choice(CONTEXT, _tr("Global context"), CONTEXTS, CONTEXTS[0]),
         _tr(
             "How every place learns of the whole scene. auto is exact for scenes of moderate size "
             "and bounded (a coarser view of far places) for larger ones; exact can take very long; "
@@ -221,6 +203,15 @@ def with_help(
     """Return a parameter with its help."""
     parameter.setHelp(text)
     return parameter
+
+
+def choice(
+    name: str, description: str, values: tuple[str, ...], default: str
+) -> QgsProcessingParameterEnum:
+    """Return a parameter whose value is one of some words."""
+    return QgsProcessingParameterEnum(
+        name, description, options=list(values), defaultValue=default, usesStaticStrings=True
+    )
 
 
 def advanced(

@@ -7,7 +7,6 @@ from qgis.core import (
     QgsProcessingParameterBand,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
-    QgsProcessingParameterEnum,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
@@ -17,7 +16,7 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QCoreApplication
 
 from .compat import NUMBER_DOUBLE, NUMBER_INTEGER
-from .parameters import BANDS, INPUT, OUTPUT, THICKNESS, advanced, with_help
+from .parameters import BANDS, INPUT, OUTPUT, THICKNESS, advanced, choice, with_help
 
 KIND = "KIND"
 LEVEL = "LEVEL"
@@ -75,7 +74,7 @@ def hazed_bands() -> QgsProcessingParameterDefinition:
 def kind() -> QgsProcessingParameterDefinition:
     """Return the choice of the class of haze."""
     return with_help(
-        _choice(KIND, _tr("Kind of haze"), KINDS, "patchy"),
+        choice(KIND, _tr("Kind of haze"), KINDS, "patchy"),
         _tr(
             "patchy and homogeneous haze, cirrus (drawn out in one direction), plume (smoke), "
             "valley (fog that thins with height, needs a DEM), broken (cloud with gaps), or "
@@ -87,7 +86,7 @@ def kind() -> QgsProcessingParameterDefinition:
 def level() -> QgsProcessingParameterDefinition:
     """Return the choice of how thick the haze is."""
     return with_help(
-        _choice(LEVEL, _tr("Level"), LEVELS, "L2"),
+        choice(LEVEL, _tr("Level"), LEVELS, "L2"),
         _tr(
             "Range from which the median optical thickness of the scene is drawn: L0 none, L1 0.07 "
             "to 0.18, L2 to 0.42, L3 to 0.85, L4 to 1.6."
@@ -274,14 +273,6 @@ def truth() -> QgsProcessingParameterDefinition:
             "JSON file with everything known about the haze: enough to take it off again and to "
             "repeat it."
         ),
-    )
-
-
-def _choice(
-    name: str, description: str, values: tuple[str, ...], default: str
-) -> QgsProcessingParameterEnum:
-    return QgsProcessingParameterEnum(
-        name, description, options=list(values), defaultValue=default, usesStaticStrings=True
     )
 
 

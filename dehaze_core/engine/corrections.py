@@ -50,12 +50,7 @@ class HazeLayer:
 
     def cells(self, window: Window) -> Window:
         """Return a window of pixels that begins at a cell in units of cells, rounded outwards."""
-        return Window(
-            window.row // self.cell,
-            window.col // self.cell,
-            -(-window.height // self.cell),
-            -(-window.width // self.cell),
-        )
+        return window.in_cells(self.cell)
 
 
 THICKNESS = HazeLayer(1, "float32", 1, np.nan)
@@ -250,23 +245,15 @@ def _strip_haze(maps: HazeMaps, rgb: Tensor, rows: slice, columns: slice) -> tup
     The maps are cut out with one cell to spare on every side, which is all that the interpolation
     looks at, so that strips do not show.
     """
-    height, width = maps.thickness.shape[-2:]
-    top, left = max(rows.start // HAZE_PX - 1, 0), max(columns.start // HAZE_PX - 1, 0)
-    bottom = min(-(-rows.stop // HAZE_PX) + 1, height)
-    right = min(-(-columns.stop // HAZE_PX) + 1, width)
-    cells = (..., slice(top, bottom), slice(left, right))
-    fine = (..., slice(top * HAZE_PX, bottom * HAZE_PX), slice(left * HAZE_PX, right * HAZE_PX))
+    window = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+    coarse = window.in_cells(HAZE_PX).padded(1).clipped(*maps.thickness.shape[-2:])
+    fine = coarse.scaled(HAZE_PX)
+    cells = (..., *coarse.slices)
     tau, airlight = full_resolution(
         maps.thickness[cells],
         maps.airlight[cells],
         maps.edge_slope[cells],
-        rgb[fine].mean(dim=1, keepdim=True),
+        rgb[(..., *fine.slices)].mean(dim=1, keepdim=True),
     )
-    row, col = rows.start - top * HAZE_PX, columns.start - left * HAZE_PX
-    inner = (
-        0,
-        ...,
-        slice(row, row + rows.stop - rows.start),
-        slice(col, col + columns.stop - columns.start),
-    )
+    inner = (0, ..., *window.within(fine).slices)
     return tau[inner][0], airlight[inner]

@@ -148,13 +148,11 @@ class FittedHaze:
         Cells are read with one to spare on every side, which is all that the interpolation looks
         at, so that windows do not show.
         """
-        top, left = max(window.row // TOKEN_PX - 1, 0), max(window.col // TOKEN_PX - 1, 0)
-        bottom = min(-(-window.row_stop // TOKEN_PX) + 1, self._rows)
-        right = min(-(-window.col_stop // TOKEN_PX) + 1, self._cols)
-        cells = torch.from_numpy(self._cells.read(Window(top, left, bottom - top, right - left)))
+        coarse = window.in_cells(TOKEN_PX).padded(1).clipped(self._rows, self._cols)
+        cells = torch.from_numpy(self._cells.read(coarse))
         tau = reference_thickness(cells[..., : self._bands].permute(2, 0, 1), self.alpha)
         airlight = cells[..., self._bands :].permute(2, 0, 1).expand(3, -1, -1)
-        coarse = torch.cat((tau[None], airlight))[None]
-        fine = F.interpolate(coarse, scale_factor=TOKEN_PX, mode="bilinear", align_corners=False)
-        inner = window.shifted(-top * TOKEN_PX, -left * TOKEN_PX).slices
+        haze = torch.cat((tau[None], airlight))[None]
+        fine = F.interpolate(haze, scale_factor=TOKEN_PX, mode="bilinear", align_corners=False)
+        inner = window.within(coarse.scaled(TOKEN_PX)).slices
         return fine[0, 0][inner], fine[0, 1:][(slice(None), *inner)]

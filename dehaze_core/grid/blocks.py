@@ -129,12 +129,7 @@ class BlockGrid:
 
     def cells(self, window: Window) -> Window:
         """Return a window of whole cells of the padded raster in units of cells."""
-        return Window(
-            window.row // self.cell,
-            window.col // self.cell,
-            window.height // self.cell,
-            window.width // self.cell,
-        )
+        return window.in_cells(self.cell)
 
     @property
     def cell_rows(self) -> int:

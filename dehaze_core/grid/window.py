@@ -53,3 +53,12 @@ class Window:
     def within(self, other: Window) -> Window:
         """Return this window relative to the corner of another one."""
         return self.shifted(-other.row, -other.col)
+
+    def in_cells(self, cell: int) -> Window:
+        """Return the window in units of cells of `cell` px, grown outwards to whole ones."""
+        row, col = self.row // cell, self.col // cell
+        return Window(row, col, -(-self.row_stop // cell) - row, -(-self.col_stop // cell) - col)
+
+    def scaled(self, cell: int) -> Window:
+        """Return a window of cells of `cell` px in px."""
+        return Window(self.row * cell, self.col * cell, self.height * cell, self.width * cell)

@@ -12,7 +12,7 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 
-from dehaze_core.engine import Report, RunSettings, Silent, run, runner
+from dehaze_core.engine import runner
 from dehaze_core.engine.in_memory import restore_array, restore_linear
 from dehaze_core.haze.bands import BAND_WAVELENGTHS
 from dehaze_core.haze.physics import REFERENCE_WAVELENGTH, RGB_WAVELENGTHS
@@ -21,6 +21,7 @@ from dehaze_core.models.streaming import PaintedImage, PaintingNetwork
 from dehaze_core.scene import Radiometry, open_scene
 from dehaze_core.scene.srgb import encode_uint8
 from tests.engine.painters import AIRLIGHT, ALPHA, THICKNESS, KnownHaze, as_model, tiny_dehazexl
+from tests.engine.test_resume import Interrupter, Interruption, read, start
 
 MakeRaster = Callable[..., Path]
 Use = Callable[[PaintingNetwork], None]
@@ -34,20 +35,6 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
         monkeypatch.setattr(runner, "load_model", lambda name: as_model(network))
 
     return use
-
-
-def start(source: Path, out: Path, progress: Silent | None = None, **settings: object) -> Report:
-    values = {"block_size": 256, **settings}
-    return run(
-        RunSettings(source=str(source), destination=str(out), **values),  # type: ignore[arg-type]
-        progress or Silent(),
-    )
-
-
-def read(path: Path) -> NDArray[np.generic]:
-    with rasterio.open(path) as raster:
-        pixels: NDArray[np.generic] = raster.read()
-    return pixels
 
 
 def dehaze(source: Path, out: Path, **settings: object) -> NDArray[np.generic]:
@@ -226,19 +213,6 @@ def test_strength_zero_returns_the_input(
     use(tiny_dehazexl())
 
     assert np.array_equal(dehaze(source, tmp_path / "out.tif", strength=0.0), picture)
-
-
-class Interruption(Exception):
-    """Stands for a crash at some point of a run."""
-
-
-class Interrupter(Silent):
-    def __init__(self, fraction: float) -> None:
-        self.fraction = fraction
-
-    def update(self, fraction: float, text: str) -> None:
-        if fraction >= self.fraction:
-            raise Interruption
 
 
 @pytest.mark.parametrize("fraction", [0.33, 0.6, 0.9])

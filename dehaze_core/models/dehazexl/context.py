@@ -16,13 +16,14 @@ looking at each other are built on; `ContextLayer` and `ContextNetwork` are `deh
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from dehaze_core.models.dehazexl.attention import hiding
 
 
 def pooling_factor(rows: int, cols: int, budget: int) -> int:
@@ -164,7 +165,7 @@ class GlobalLayer(nn.Module, ABC):
         mask = weight.reshape(len(weight), 1, 1, -1) > 0
         bias = None
         if not bool(mask.all()):
-            bias = torch.zeros_like(mask, dtype=key.dtype).masked_fill_(~mask, -math.inf)
+            bias = hiding(~mask).to(key.dtype)
         return Keys(key, value, bias)
 
     def forward(self, hidden: Tensor, keys: Keys) -> Tensor:
