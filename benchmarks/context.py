@@ -32,7 +32,7 @@ from dehaze_core.engine.memory import (
 from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.grid import BlockGrid, Window
 from dehaze_core.models.architectures import build_network
-from dehaze_core.models.streaming import TOKEN_PX, StreamedNetwork
+from dehaze_core.models.streaming import TOKEN_PX, TokenNetwork
 
 BLOCK_PX = 2048
 
@@ -40,7 +40,7 @@ GB = 1e9
 
 
 def measure(
-    network: StreamedNetwork, grid: BlockGrid, backend: ContextBackend, device: str, folder: Path
+    network: TokenNetwork, grid: BlockGrid, backend: ContextBackend, device: str, folder: Path
 ) -> None:
     """Print how long the context step takes, and the largest memory of the process so far."""
     start = time.perf_counter()
@@ -89,7 +89,7 @@ def procedural_tokens(window: Window, width: int, seed: int) -> NDArray[np.float
     return tokens
 
 
-def needed_bytes(network: StreamedNetwork, backend: ContextBackend, tokens: int) -> int:
+def needed_bytes(network: TokenNetwork, backend: ContextBackend, tokens: int) -> int:
     """Return the disk space that tokens, hidden states, conditions and scratch files take."""
     widths = (network.token_width + 1) + network.token_width + network.condition_width
     scratch = max(backend.scratch_bytes(layer, tokens) for layer in network.context.each_layer())

@@ -29,7 +29,7 @@ from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.engine.sealed import read_sealed, write_sealed
 from dehaze_core.engine.token_file import TokenFile
 from dehaze_core.grid import BlockGrid, Window
-from dehaze_core.models.streaming import SceneHaze, StreamedNetwork
+from dehaze_core.models.streaming import SceneHaze, SceneValues, TokenNetwork
 
 
 def choose_backend(kind: ContextKind, rows: int, cols: int, budget: int) -> ContextBackend:
@@ -53,12 +53,23 @@ class SceneContext:
     """Result of the context step: what pass B needs to know about the rest of the raster.
 
     Attributes:
-        conditions: Conditions of every token, see `StreamedNetwork.conditions`.
-        scene: Haze of the whole scene, on the CPU.
+        conditions: Conditions of every token, see `TokenNetwork.conditions`; None without tokens.
+        scene: What is known of the whole scene, on the CPU.
     """
 
-    conditions: TokenFile
-    scene: SceneHaze
+    conditions: TokenFile | None
+    scene: SceneValues
+
+    def at(self, cells: Window) -> NDArray[np.float32]:
+        """Return the conditions of a window of tokens, (h, w, K); K is 0 without tokens."""
+        if self.conditions is None:
+            return np.empty((cells.height, cells.width, 0), np.float32)
+        return self.conditions.read(cells)
+
+    def close(self) -> None:
+        """Close the file of the conditions."""
+        if self.conditions is not None:
+            self.conditions.close()
 
 
 class ContextStep:
@@ -75,7 +86,7 @@ class ContextStep:
 
     def __init__(
         self,
-        network: StreamedNetwork,
+        network: TokenNetwork,
         device: torch.device,
         grid: BlockGrid,
         tokens: ResultStore,

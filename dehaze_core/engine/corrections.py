@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -26,8 +26,8 @@ from dehaze_core.models.streaming import (
     TOKEN_PX,
     HazeMaps,
     PaintedImage,
-    PaintingNetwork,
     SceneHaze,
+    SceneValues,
 )
 from dehaze_core.scene.srgb import srgb_decode
 
@@ -59,7 +59,7 @@ THICKNESS = HazeLayer(1, "float32", 1, np.nan)
 
 def haze_layer(job: Job) -> HazeLayer:
     """Return what pass B keeps of the haze: its thickness, or sums from which it is fitted."""
-    if isinstance(job.compute.network, PaintingNetwork):
+    if job.compute.network.paints:
         return HazeLayer(sum_width(len(job.model_bands)), "float64", TOKEN_PX, 0.0)
     return THICKNESS
 
@@ -72,13 +72,13 @@ class Hazy:
         pixels: (B, h, w) stored values of all bands.
         valid: (h, w).
         conditions: (h/32, w/32, K) of its tokens.
-        scene: Haze of the whole scene.
+        scene: What is known of the whole scene.
     """
 
     pixels: Pixels
     valid: Mask
     conditions: NDArray[np.float32]
-    scene: SceneHaze
+    scene: SceneValues
 
     def cut(self, window: Window, grid: BlockGrid) -> Hazy:
         """Return a part of it: `window` is relative to this one and made of whole cells."""
@@ -111,7 +111,7 @@ class Correction(Protocol):
 
 
 def correction_of(
-    job: Job, hazy: Hazy, rgb: Tensor, answer: HazeMaps | PaintedImage, scene: SceneHaze
+    job: Job, hazy: Hazy, rgb: Tensor, answer: HazeMaps | PaintedImage, scene: SceneValues
 ) -> Correction:
     """Return the correction that a network's answer asks for.
 
@@ -120,12 +120,12 @@ def correction_of(
         hazy: What the network was asked about.
         rgb: (1, 3, H, W) what it saw.
         answer: What it said; where that is not a number, pixels stay as they are.
-        scene: Haze of the whole scene.
+        scene: What is known of the whole scene: its haze, where the answer is haze maps.
     """
     if isinstance(answer, PaintedImage):
         return PaintedCorrection(job, hazy, answer.without_gaps(rgb))
     maps = answer if answer.is_finite() else answer.without_gaps()
-    return HazeCorrection(job, hazy, rgb, maps, scene)
+    return HazeCorrection(job, hazy, rgb, maps, cast(SceneHaze, scene))
 
 
 class HazeCorrection:

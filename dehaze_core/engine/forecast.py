@@ -12,7 +12,7 @@ import torch
 from dehaze_core.engine.outputs import output_format
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.grid import BlockGrid
-from dehaze_core.models.streaming import TOKEN_PX, PaintingNetwork, StreamedNetwork
+from dehaze_core.models.streaming import TOKEN_PX, OverviewNetwork, StreamedNetwork
 from dehaze_core.scene import GDAL_CACHE_MIB, Frame, gdal_cache_mib
 
 DEFAULT_MEMORY_MIB = 1800
@@ -50,15 +50,17 @@ def memory_mib(frame: Frame, size: int, network: StreamedNetwork) -> int:
     rows = min(size, frame.height) / TOKEN_PX
     token_bytes = TOKEN_COPIES * 4 * (network.token_width + 1)
     tokens = (rows + 1) * (frame.width / TOKEN_PX + 1) * token_bytes
+    # And so is the overview looked at.
+    overview = _overview_px(frame, network) * network.footprint.bytes_per_px
     fixed = PROCESS_MIB + network.footprint.fixed_mib + gdal_cache_mib(frame) - GDAL_CACHE_MIB
-    return fixed + int(max(blocks, tokens) / MIB)
+    return fixed + int(max(blocks, tokens, overview) / MIB)
 
 
 def device_mib(frame: Frame, size: int, network: StreamedNetwork) -> int:
     """Return the peak memory on a CUDA device, in MiB."""
     footprint = network.footprint
-    blocks = _outer_px(frame, size, network) * footprint.bytes_per_px
-    return DEVICE_MIB + footprint.fixed_mib + int(blocks / MIB)
+    pixels = max(_outer_px(frame, size, network), _overview_px(frame, network))
+    return DEVICE_MIB + footprint.fixed_mib + int(pixels * footprint.bytes_per_px / MIB)
 
 
 def memory_to_use_mib(settings: RunSettings, least: int) -> int:
@@ -102,11 +104,11 @@ def disk_mib(
         scratch: Bytes that the context needs beside the states of the tokens.
     """
     cells = grid.cell_rows * grid.cell_cols
-    tokens = cells * (network.token_width + 1) * 4
+    tokens = cells * (network.token_width + 1) * 4 if network.token_width else 0
     pixels = frame.width * frame.height
     raster = pixels * frame.count * np.dtype(frame.dtype).itemsize
     layers = [raster] if settings.thickness is None else [raster, pixels * 4]
-    stores = raster + cells * SUM_BYTES if isinstance(network, PaintingNetwork) else sum(layers)
+    stores = raster + cells * SUM_BYTES if network.paints else sum(layers)
     # At worst nothing can be compressed.
     files = sum(layers) * OVERVIEWS
     if output_format(Path(settings.destination), settings.format) == "cog":
@@ -124,3 +126,11 @@ def disk_mib(
 def _outer_px(frame: Frame, size: int, network: StreamedNetwork) -> int:
     outer, unit = size + 2 * network.halo_px, network.unit_px
     return min(outer, frame.height + unit) * min(outer, frame.width + unit)
+
+
+def _overview_px(frame: Frame, network: StreamedNetwork) -> int:
+    if not isinstance(network, OverviewNetwork):
+        return 0
+    longest, unit = network.overview_px, network.unit_px
+    shrink = max(1.0, max(frame.height, frame.width) / longest)
+    return int(frame.height / shrink + unit) * int(frame.width / shrink + unit)

@@ -100,15 +100,30 @@ def estimate_haze(network: DehazeXLLite, display: Tensor, valid: Tensor) -> Pixe
 
 def _ask(network: StreamedNetwork, display: Tensor, valid: Tensor) -> tuple[Any, Tensor]:
     """Run the network on a picture mirrored to whole units, and return what it saw as well."""
+    seen, mask, weight = seen_whole(display, valid, network.unit_px)
+    return network(seen, mask, weight), seen
+
+
+def seen_whole(display: Tensor, valid: Tensor, unit_px: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a picture as a network sees all of it at once, mirrored to whole units.
+
+    Args:
+        display: (3, H, W) float32, display-encoded, clipped to [0, 1].
+        valid: (H, W) float32, 1 where the pixel holds data, else 0.
+        unit_px: Sides become multiples of this.
+
+    Returns:
+        (1, 3, H', W') pixels, `FILL` where there is no data; (1, 1, H', W') their validity; and
+        (1, H'/32, W'/32) the share of real, valid pixels of every token.
+    """
     height, width = valid.shape
-    unit = network.unit_px
-    rows = torch.from_numpy(mirrored(0, -(-height // unit) * unit, height))
-    cols = torch.from_numpy(mirrored(0, -(-width // unit) * unit, width))
+    rows = torch.from_numpy(mirrored(0, -(-height // unit_px) * unit_px, height))
+    cols = torch.from_numpy(mirrored(0, -(-width // unit_px) * unit_px, width))
     real = F.pad(valid, (0, len(cols) - width, 0, len(rows) - height))
     weight = F.avg_pool2d(real[None], TOKEN_PX)
     mask = valid[rows][:, cols][None, None]
     seen = torch.where(mask > 0, display[:, rows][:, :, cols][None], FILL)
-    return network(seen, mask, weight), seen
+    return seen, mask, weight
 
 
 def _pixel_haze(answer: tuple[HazeMaps, SceneHaze], seen: Tensor, valid: Tensor) -> PixelHaze:

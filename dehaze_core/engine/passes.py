@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from dehaze_core.engine.journal import BlockRecord, Journal
 from dehaze_core.engine.pipeline import run_blocks
 from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.grid import Block, Window
-from dehaze_core.models.streaming import HazeMaps, PaintedImage
+from dehaze_core.models.streaming import HazeMaps, PaintedImage, TokenNetwork
 from dehaze_core.scene.quantise import quantise, taken_value
 
 STRIP_PX = 128
@@ -49,14 +50,15 @@ def encode_blocks(job: Job, tokens: ResultStore) -> Iterator[Block]:
 def _encode(job: Job, block: Block, pixels: Pixels, valid: Mask) -> NDArray[np.float32]:
     """Return tokens and, last, weights of a block's core, (C + 1, h/32, w/32)."""
     cells, compute = job.grid.cells(block.core), job.compute
-    width = compute.network.token_width
+    network = cast(TokenNetwork, compute.network)
+    width = network.token_width
     out = np.zeros((width + 1, cells.height, cells.width), np.float32)
     out[-1] = job.token_weight(block, valid)
 
     def encode(piece: Block) -> None:
         seen = piece.outer.within(block.outer).slices
         rgb, mask = job.network_input(pixels[(slice(None), *seen)], valid[seen])
-        encoded = compute.finite(lambda: compute.network.encode(rgb, mask), _all_finite)
+        encoded = compute.finite(lambda: network.encode(rgb, mask), _all_finite)
         core = encoded[0][job.grid.cells(piece.inset).slices].permute(2, 0, 1)
         target = (slice(None), *job.grid.cells(piece.core.within(block.core)).slices)
         out[:-1][target] = core.float().cpu().numpy()
@@ -143,7 +145,7 @@ class Restorer:
         pixels, valid = self.job.read(block.outer, self.all_bands)
         if self.context is None or not valid.any():
             return pixels, valid, None
-        conditions = self.context.conditions.read(self.job.grid.cells(block.outer))
+        conditions = self.context.at(self.job.grid.cells(block.outer))
         return pixels, valid, Hazy(pixels, valid, conditions, self.context.scene)
 
     def _compute(self, block: Block, loaded: tuple[Pixels, Mask, Hazy | None]) -> Restored:

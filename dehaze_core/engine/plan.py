@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from dehaze_core.engine.backend import backend_of, device_for, with_backend
 from dehaze_core.engine.context import choose_backend
-from dehaze_core.engine.device import Device, choose_device, use_threads
+from dehaze_core.engine.context_backends import ContextKind
+from dehaze_core.engine.device import Device, use_threads
 from dehaze_core.engine.forecast import (
     device_memory_to_use_mib,
     device_mib,
@@ -17,14 +19,17 @@ from dehaze_core.engine.forecast import (
 )
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.engine.trial import HYPER_KEYS, pixel_seconds, token_seconds
-from dehaze_core.errors import ResourceError, SettingsError
+from dehaze_core.errors import ModelError, ResourceError, SettingsError
 from dehaze_core.grid import BlockGrid
 from dehaze_core.models import Model, load_model
 from dehaze_core.models.dehazexl.context import pooling_factor
-from dehaze_core.models.streaming import TOKEN_PX, StreamedNetwork
+from dehaze_core.models.streaming import TOKEN_PX, StreamedNetwork, TokenNetwork
 from dehaze_core.scene import Frame, Scene, open_scene
 
 BLOCK_SIZES = (4096, 3072, 2048, 1536, 1024, 768, 512, 256)
+
+OVERVIEW = "overview"
+"""Context of a network that has no tokens and looks at an overview."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +44,13 @@ class Plan:
         model: Name of the model.
         model_bands: 1-based bands the network looks at.
         device: Where it runs.
+        backend: What computes the pixels: `torch`, or `onnxruntime` and its version.
         block_size: Side of a block, px.
         halo: Margin around a block, px.
         blocks: Number of blocks.
-        tokens: Number of tokens in the context.
-        context: How tokens look at each other: `exact`, `bounded` or `hyper`.
+        tokens: Number of tokens in the context; 0 for a network without.
+        context: How tokens look at each other: `exact`, `bounded` or `hyper`; or `overview` where
+            the network looks at one instead.
         context_cell: Keys of bounded attention are averaged over k x k tokens; else 1.
         memory_mib: Peak memory forecast.
         device_mib: Peak memory on a CUDA device; 0 on the CPU.
@@ -59,6 +66,7 @@ class Plan:
     model: str
     model_bands: tuple[int, ...]
     device: str
+    backend: str
     block_size: int
     halo: int
     blocks: int
@@ -112,29 +120,35 @@ def make_plan(settings: RunSettings) -> Plan:
     Raises:
         DehazeError: The run would be refused.
     """
-    use_threads(settings.threads)
-    device = choose_device(settings.device)
+    threads = use_threads(settings.threads)
+    device = device_for(settings)
     model = load_model(settings.model)
+    network = with_backend(model.network, settings.backend, device, threads)
+    model = replace(model, network=network)
     with open_scene(settings.source) as scene:
         plan = draw_plan(cropped(scene, settings).frame, model, device, settings)
-    network = model.network.to(device.torch)
-    return replace(plan, seconds=measured_seconds(plan, network, device))
+    return replace(plan, seconds=measured_seconds(plan, network.to(device.torch), device))
 
 
 def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings) -> Plan:
     """Choose a block size that fits into memory and forecast the rest.
 
     Raises:
+        ModelError: The network was made for other bands than red, green and blue (MODEL_BANDS).
         ResourceError: Not even the smallest block fits (MEMORY).
     """
     network = model.network
+    if network.bands != 3:
+        raise ModelError(
+            f"Model '{model.card.name}' was made for pictures of {network.bands} bands; "
+            "expected 3: red, green and blue.",
+            hint="Other bands follow from these three; choose a model of three bands.",
+            code="MODEL_BANDS",
+        )
     size = _block_size(frame, network, device, settings)
     grid = block_grid(frame, size, network)
-    rows, cols, budget = grid.cell_rows, grid.cell_cols, network.context_budget
-    backend = choose_backend(settings.context, rows, cols, budget)
-    layers = network.context.each_layer()
-    scratch = max(backend.scratch_bytes(layer, rows * cols) for layer in layers)
-    stages = disk_mib(frame, grid, network, settings, scratch)
+    context = _plan_context(grid, network, settings.context)
+    stages = disk_mib(frame, grid, network, settings, context.scratch_bytes)
     return Plan(
         width=frame.width,
         height=frame.height,
@@ -143,12 +157,13 @@ def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings)
         model=model.card.name,
         model_bands=tuple(b + 1 for b in choose_model_bands(frame, settings.bands)),
         device=device.description,
+        backend=backend_of(network),
         block_size=size,
         halo=network.halo_px,
         blocks=len(grid),
-        tokens=rows * cols,
-        context=backend.name,
-        context_cell=pooling_factor(rows, cols, budget) if backend.name == "bounded" else 1,
+        tokens=context.tokens,
+        context=context.name,
+        context_cell=context.cell,
         memory_mib=memory_mib(frame, size, network),
         device_mib=device_mib(frame, size, network) if device.torch.type == "cuda" else 0,
         disk_mib=max(stages.values()),
@@ -158,11 +173,37 @@ def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings)
 
 def measured_seconds(plan: Plan, network: StreamedNetwork, device: Device) -> float:
     """Forecast the time of a run by timing the network, which is on the device."""
-    keys = {"exact": plan.tokens, "hyper": HYPER_KEYS}.get(plan.context, network.context_budget)
     size, halo = plan.block_size, plan.halo
     grid = BlockGrid(plan.height, plan.width, size, halo, TOKEN_PX, network.unit_px)
     seconds = grid.outer_px * pixel_seconds(network, device.torch)
+    if not isinstance(network, TokenNetwork):
+        return seconds
+    keys = {"exact": plan.tokens, "hyper": HYPER_KEYS}.get(plan.context, network.context_budget)
     return seconds + plan.tokens * token_seconds(network, keys, device.torch)
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedContext:
+    """How blocks will learn of the rest of the raster; see the fields of `Plan`."""
+
+    name: str
+    tokens: int = 0
+    cell: int = 1
+    scratch_bytes: int = 0
+
+
+def _plan_context(grid: BlockGrid, network: StreamedNetwork, kind: ContextKind) -> _PlannedContext:
+    if not isinstance(network, TokenNetwork):
+        return _PlannedContext(OVERVIEW)
+    rows, cols, budget = grid.cell_rows, grid.cell_cols, network.context_budget
+    backend = choose_backend(kind, rows, cols, budget)
+    layers = network.context.each_layer()
+    return _PlannedContext(
+        backend.name,
+        rows * cols,
+        pooling_factor(rows, cols, budget) if backend.name == "bounded" else 1,
+        max(backend.scratch_bytes(layer, rows * cols) for layer in layers),
+    )
 
 
 def _block_size(

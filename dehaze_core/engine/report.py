@@ -19,7 +19,8 @@ class Report:
         model: Name of the model.
         model_sha256: Digest of its weights.
         device: Where it ran.
-        context: How its tokens looked at each other: `exact`, `bounded` or `hyper`.
+        backend: What computed the pixels: `torch`, or `onnxruntime` and its version.
+        context: How its tokens looked at each other: `exact`, `bounded`, `hyper`; or `overview`.
         block_size: Side of a block, px.
         blocks: Number of blocks.
         resumed_blocks: How many were finished by an earlier run.
@@ -38,6 +39,7 @@ class Report:
     model: str
     model_sha256: str
     device: str
+    backend: str
     context: str
     block_size: int
     blocks: int

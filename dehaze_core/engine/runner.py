@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import ExitStack, suppress
@@ -13,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
-import torch
 
-from dehaze_core import __version__
+from dehaze_core.engine.backend import backend_of, device_for, with_backend
 from dehaze_core.engine.compute import Compute
 from dehaze_core.engine.context import ContextStep, SceneContext, choose_backend
 from dehaze_core.engine.corrections import haze_layer
-from dehaze_core.engine.device import Device, choose_device, use_threads
+from dehaze_core.engine.device import Device, use_threads
 from dehaze_core.engine.fitted_haze import FittedHaze
+from dehaze_core.engine.identity import provenance, run_identity
 from dehaze_core.engine.job import Job
 from dehaze_core.engine.journal import Journal
 from dehaze_core.engine.memory import keep_freed_memory, peak_memory_mib, release_freed_memory
 from dehaze_core.engine.outputs import OutputFormat, check_output, output_format, write_output
+from dehaze_core.engine.overview import look_at_overview, stored_statistics
 from dehaze_core.engine.passes import Restorer, encode_blocks
 from dehaze_core.engine.plan import Plan, block_grid, choose_model_bands, cropped, draw_plan
 from dehaze_core.engine.preflight import check_disk, check_folders, describe, left_out_bands
@@ -37,7 +36,7 @@ from dehaze_core.engine.settings import RunSettings
 from dehaze_core.engine.workspace import JOURNAL, Workspace, claimed_layers, digest
 from dehaze_core.errors import InputError, ResourceError
 from dehaze_core.models import Model, load_model
-from dehaze_core.models.streaming import PaintingNetwork
+from dehaze_core.models.streaming import TokenNetwork
 from dehaze_core.scene import Frame, Radiometry, Scene, open_scene
 
 ENCODE_UNTIL, CONTEXT_UNTIL, RESTORE_UNTIL = 0.30, 0.36, 0.84
@@ -78,10 +77,12 @@ def _run(settings: RunSettings, progress: Progress) -> Report:
     start = time.monotonic()
     check_folders(settings)
     keep_freed_memory()
-    use_threads(settings.threads)
-    device = choose_device(settings.device)
-    progress.log(f"Device: {device.description}")
+    threads = use_threads(settings.threads)
+    device = device_for(settings)
     model = load_model(settings.model)
+    network = with_backend(model.network, settings.backend, device, threads)
+    model = replace(model, network=network)
+    progress.log(f"Device: {device.description}, {backend_of(network)}")
     with ExitStack() as stack:
         scene = stack.enter_context(open_scene(settings.source))
         workspace = stack.enter_context(Workspace(Path(settings.destination)))
@@ -172,7 +173,7 @@ class _Runner:
 
     @property
     def _paints(self) -> bool:
-        return isinstance(self.model.network, PaintingNetwork)
+        return self.model.network.paints
 
     def restore(self) -> None:
         """Run both passes and the context between them."""
@@ -193,7 +194,7 @@ class _Runner:
                 left_out = left_out_bands(self.scene.frame, self.job.model_bands)
                 if left_out is not None:
                     self.progress.warning(left_out)
-                stack.callback(context.conditions.close)
+                stack.callback(context.close)
             release_freed_memory()
             done = self.resumed
             for _ in restorer.run(missing, context):
@@ -266,6 +267,7 @@ class _Runner:
             model=self.model.card.name,
             model_sha256=self.model.card.sha256,
             device=self.device.description,
+            backend=plan.backend,
             context=plan.context,
             block_size=plan.block_size,
             blocks=plan.blocks,
@@ -292,23 +294,9 @@ class _Runner:
         return plan
 
     def _identity(self, plan: Plan) -> dict[str, Any]:
-        frame = self.scene.frame
-        return {
-            "input": self.fingerprint,
-            "frame": repr(
-                (frame.nodata, frame.mask, frame.color_interp, frame.scales, frame.offsets)
-            ),
-            "model": self.model.card.sha256,
-            "network": digest(self.model.card.config),
-            "strength": self.settings.strength,
-            "bands": list(plan.model_bands),
-            "context": plan.context,
-            "thickness_wanted": self.settings.thickness is not None,
-            "block_size": plan.block_size,
-            "precision": str(self.device.autocast),
-            "version": __version__,
-            "torch": torch.__version__,
-        }
+        return run_identity(
+            self.fingerprint, self.scene.frame, self.model.card, self.device, plan, self.settings
+        )
 
     def _store(self, name: str, shape: tuple[int, int, int], dtype: str, chunk: int) -> ResultStore:
         store = ResultStore.open(
@@ -323,12 +311,21 @@ class _Runner:
         return store
 
     def _context(self) -> SceneContext | None:
-        """Run pass A and the context step; None where no pixel is valid."""
+        """Find out what blocks must know of the whole; None where no pixel is valid."""
+        network, folder = self.compute.network, self.workspace.folder
+        if isinstance(network, TokenNetwork):
+            return self._token_context(network)
+        context = self.compute.as_a_whole(lambda: look_at_overview(self.job, folder))
+        self._advance(0.0, CONTEXT_UNTIL, 1.0, "Looking at the scene")
+        return context
+
+    def _token_context(self, network: TokenNetwork) -> SceneContext | None:
+        """Run pass A and the context step."""
         grid, compute = self.job.grid, self.compute
-        rows, cols, budget = grid.cell_rows, grid.cell_cols, compute.network.context_budget
+        rows, cols, budget = grid.cell_rows, grid.cell_cols, network.context_budget
         tokens = self._store(
             "tokens",
-            (compute.network.token_width + 1, rows, cols),
+            (network.token_width + 1, rows, cols),
             "float32",
             grid.size // grid.cell,
         )
@@ -340,7 +337,7 @@ class _Runner:
 
         def context() -> SceneContext | None:
             device, folder = compute.device.torch, self.workspace.folder
-            step = ContextStep(compute.network, device, grid, tokens, folder, backend)
+            step = ContextStep(network, device, grid, tokens, folder, backend)
             return step.run(
                 lambda share: self._advance(ENCODE_UNTIL, CONTEXT_UNTIL, share, "Global context")
             )
@@ -379,13 +376,5 @@ class _Runner:
         self._advance(RESTORE_UNTIL, 1.0, (number + share) / count, "Writing the output")
 
     def _provenance(self) -> dict[str, str]:
-        settings = self.settings.as_dict()
-        return {
-            "DEHAZE_VERSION": __version__,
-            "DEHAZE_LIBRARIES": f"torch {torch.__version__}, GDAL {rasterio.__gdal_version__}",
-            "DEHAZE_MODEL": self.model.card.name,
-            "DEHAZE_MODEL_SHA256": self.model.card.sha256,
-            "DEHAZE_CONTEXT": self.plan.context,
-            "DEHAZE_PARAMETERS": json.dumps(settings, sort_keys=True),
-            "DEHAZE_SOURCE": self.fingerprint,
-        }
+        statistics = stored_statistics(self.workspace.folder)
+        return provenance(self.settings, self.plan, self.model.card, self.fingerprint, statistics)

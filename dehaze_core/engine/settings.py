@@ -12,6 +12,7 @@ from dehaze_core.engine.context_backends import ContextKind
 from dehaze_core.errors import SettingsError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
+BackendChoice = Literal["auto", "torch", "onnxruntime"]
 FormatChoice = Literal["cog", "gtiff", "zarr"]
 
 MAX_STRENGTH = 1.5
@@ -31,6 +32,8 @@ class RunSettings:
             cloud-optimised GeoTIFF.
         model: Name of a model, see `dehaze models`.
         device: `auto` takes a CUDA device where there is one.
+        backend: What computes the passes over the pixels: `torch`; `onnxruntime`, on the CPU; or
+            `auto`, the faster one of them that is installed.
         context: How every token of the raster learns of all others: `exact` attention; `bounded`,
             to averages of neighbouring tokens; `hyper`, to similar tokens and a sample; `auto` is
             exact up to the network's budget of tokens, and bounded beyond.
@@ -53,6 +56,7 @@ class RunSettings:
     destination: str
     model: str = "dehazexl-lite"
     device: DeviceChoice = "auto"
+    backend: BackendChoice = "auto"
     context: ContextKind = "auto"
     strength: float = 1.0
     bands: tuple[int, ...] | None = None
@@ -71,12 +75,18 @@ class RunSettings:
         _require(bool(self.destination), "An output path is needed, none was given.")
         for name, value, choices in (
             ("Device", self.device, get_args(DeviceChoice)),
+            ("Backend", self.backend, get_args(BackendChoice)),
             ("Context", self.context, get_args(ContextKind)),
         ):
             _require(
                 value in choices,
                 f"{name} '{value}' is unknown, expected one of {', '.join(choices)}.",
             )
+        _require(
+            (self.device, self.backend) != ("cuda", "onnxruntime"),
+            "Device 'cuda' and backend 'onnxruntime' were given; onnxruntime computes on the CPU, "
+            "expected device 'auto' or 'cpu', or backend 'torch'.",
+        )
         _require(
             0.0 <= self.strength <= MAX_STRENGTH,
             f"A strength of {self.strength:g} was given, expected 0 to {MAX_STRENGTH:g}.",

@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from dehaze_core.models.streaming import TOKEN_PX, StreamedNetwork
+from dehaze_core.models.streaming import (
+    TOKEN_PX,
+    OverviewNetwork,
+    SceneValues,
+    StreamedNetwork,
+    TokenNetwork,
+)
 
 SIDE = 16
 """Side of the block in tokens."""
@@ -36,16 +42,28 @@ def pixel_seconds(network: StreamedNetwork, device: torch.device) -> float:
     rgb = torch.rand(1, 3, side, side, device=device)
     mask = torch.ones(1, 1, side, side, device=device)
     with torch.inference_mode():
-        network.encode(rgb, mask)
-        tokens, encoding = _timed(lambda: network.encode(rgb, mask), device)
-        hidden = network.context.embed(tokens, 0, tokens.shape[1])
-        scene = network.scene_haze(*network.scene_sums(hidden, torch.ones_like(hidden[..., 0])))
-        given = network.conditions(tokens, hidden)
+        given, scene, encoding = _first_pass(network, rgb, mask, device)
         _, answering = _timed(lambda: network.estimate(rgb, mask, given, scene), device)
     return (encoding + answering) / side**2 + min(encoding / side**2, IO_SECONDS) + IO_SECONDS
 
 
-def token_seconds(network: StreamedNetwork, keys: int, device: torch.device) -> float:
+def _first_pass(
+    network: StreamedNetwork, rgb: Tensor, mask: Tensor, device: torch.device
+) -> tuple[Tensor, SceneValues, float]:
+    """Return what pass B is given, and the seconds of pass A."""
+    share = torch.ones(1, SIDE, SIDE, device=device)
+    if isinstance(network, OverviewNetwork):
+        # Looked at once, whatever the size of the raster.
+        return rgb.new_zeros(1, SIDE, SIDE, 0), network.look(rgb, mask, share), 0.0
+    tokened = cast(TokenNetwork, network)
+    tokened.encode(rgb, mask)
+    tokens, encoding = _timed(lambda: tokened.encode(rgb, mask), device)
+    hidden = tokened.context.embed(tokens, 0, tokens.shape[1])
+    scene = tokened.scene_haze(*tokened.scene_sums(hidden, share))
+    return tokened.conditions(tokens, hidden), scene, encoding
+
+
+def token_seconds(network: TokenNetwork, keys: int, device: torch.device) -> float:
     """Return the time the context takes for a token that looks at so many keys."""
 
     def states(side: int) -> Tensor:

@@ -18,6 +18,7 @@ from dehaze_core.models.dehazexl import published_config as published
 from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
 from dehaze_core.models.dehazexl.published import DehazeXL
 from dehaze_core.models.streaming import StreamedNetwork
+from dehaze_core.models.student.student import Student, StudentConfig
 
 WEIGHT_TYPES = ("F16", "BF16", "F32")
 """Types weights may have, under their safetensors names."""
@@ -62,6 +63,7 @@ ARCHITECTURES = {
     "dehazexl-swin-s": Architecture(DehazeXL, published.SWIN_S),
     "dehazexl-swin-b": Architecture(DehazeXL, published.SWIN_B),
     "dehazexl-swin-l": Architecture(DehazeXL, published.SWIN_L),
+    "distilled": Architecture(Student, StudentConfig(), growth=4),
 }
 
 

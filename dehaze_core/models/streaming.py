@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a network must offer to be run on rasters of any size, block by block.
 
-A raster is looked at in two passes: blocks of pixels become tokens (`encode`), the tokens of the
-whole raster look at each other (`context`), and blocks together with what their tokens have learned
-become an answer (`estimate`). Either the answer is physical, haze from which clear pixels are
-computed (`HazeMaps`), or the network paints the clear pixels itself (`PaintedImage`).
+Blocks become an answer one by one (`estimate`), which must not depend on how the raster is cut.
+What a block has to know of the rest of the raster is found out before, in one of two ways. A
+`TokenNetwork` turns blocks of pixels into tokens (`encode`), and the tokens of the whole raster
+look at each other (`context`). An `OverviewNetwork` looks at the raster scaled down (`look`).
+
+Either the answer is physical, haze from which clear pixels are computed (`HazeMaps`), or the
+network paints the clear pixels itself (`PaintedImage`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +54,25 @@ class SceneHaze:
         """Return tau_band / tau_550 of the model bands, (N, 3, 1, 1)."""
         ratios = [angstrom_ratio(self.alpha, wavelength) for wavelength in RGB_WAVELENGTHS]
         return torch.cat(ratios, dim=1)[:, :, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneStatistics:
+    """What global poolings say of the whole raster, the same for every block.
+
+    Attributes:
+        values: (N, V) float32; what they mean is the network's affair.
+    """
+
+    values: Tensor
+
+    def to(self, device: torch.device) -> SceneStatistics:
+        """Return the same values on another device."""
+        return SceneStatistics(self.values.to(device))
+
+
+SceneValues = SceneHaze | SceneStatistics
+"""What is known of a raster as a whole, beside its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +116,12 @@ class PaintedImage:
 
     Attributes:
         clear: (N, 3, H, W) display-encoded, about [0, 1], not clamped.
+        features: (N, C, H, W) features of some stages, kept in training only, for whoever compares
+            them with those of another network.
     """
 
     clear: Tensor
+    features: tuple[Tensor, ...] = ()
 
     def is_finite(self) -> bool:
         """Return whether every value is a number."""
@@ -126,23 +152,21 @@ class StreamedNetwork(nn.Module, ABC):
     Attributes:
         architecture: Kind of network, one of `architectures.ARCHITECTURES`.
         config: Its shape.
+        bands: Bands of the pictures it sees and answers for; the engine runs networks with 3.
+        paints: Whether it answers with a `PaintedImage`; else with `HazeMaps`.
+        token_width: Channels C of a token; 0 for a network without tokens.
         unit_px: Blocks begin and end at multiples of this many pixels, itself one of `TOKEN_PX`.
         halo_px: Pixels around a block, whole units, that can influence its tokens or its result.
-        token_width: Channels C of a token from `encode`.
-        condition_width: Channels K of what pass B is given for each token.
-        context_budget: Largest number of keys for which attention stays exact, if nobody chooses.
-        context: Layers in which the tokens of the whole raster look at each other.
         footprint: Memory it takes.
     """
 
     architecture: str
     config: NetworkConfig
+    bands: int = 3
+    paints: bool = False
+    token_width: int = 0
     unit_px: int
     halo_px: int
-    token_width: int
-    condition_width: int
-    context_budget: int
-    context: GlobalContext
     footprint: Footprint
 
     @abstractmethod
@@ -150,13 +174,45 @@ class StreamedNetwork(nn.Module, ABC):
         """Return the parts whose features training may compute again instead of keeping them."""
 
     @abstractmethod
-    def encode(self, rgb: Tensor, valid: Tensor) -> Tensor:
-        """Pass A: turn a block of pixels into tokens.
+    def estimate(
+        self,
+        rgb: Tensor,
+        valid: Tensor,
+        conditions: Tensor,
+        scene: Any,  # noqa: ANN401 - SceneHaze or SceneStatistics, each network knows which
+    ) -> HazeMaps | PaintedImage:
+        """Pass B: answer for a block with its halo.
 
         Args:
             rgb: (N, 3, H, W) float32 display-encoded, [0, 1], `FILL` where there is no data; H and
                 W are multiples of `unit_px`.
             valid: (N, 1, H, W) float32, 1 where the pixel holds data, else 0.
+            conditions: (N, H/32, W/32, K) what is known of its tokens; K is 0 without tokens.
+            scene: What is known of the whole raster, on the device of the network: `SceneHaze`
+                from tokens, `SceneStatistics` from an overview.
+        """
+
+
+class TokenNetwork(StreamedNetwork):
+    """A network whose blocks learn of the rest of the raster through tokens.
+
+    Attributes:
+        condition_width: Channels K of what pass B is given for each token.
+        context_budget: Largest number of keys for which attention stays exact, if nobody chooses.
+        context: Layers in which the tokens of the whole raster look at each other.
+    """
+
+    condition_width: int
+    context_budget: int
+    context: GlobalContext
+
+    @abstractmethod
+    def encode(self, rgb: Tensor, valid: Tensor) -> Tensor:
+        """Pass A: turn a block of pixels into tokens.
+
+        Args:
+            rgb: As for `estimate`.
+            valid: As for `estimate`.
 
         Returns:
             (N, H/32, W/32, C) tokens.
@@ -190,22 +246,11 @@ class StreamedNetwork(nn.Module, ABC):
             (N, r, c, K).
         """
 
-    @abstractmethod
-    def estimate(
-        self, rgb: Tensor, valid: Tensor, conditions: Tensor, scene: SceneHaze
-    ) -> HazeMaps | PaintedImage:
-        """Pass B: answer for a block with its halo.
 
-        Args:
-            rgb: As for `encode`.
-            valid: As for `encode`.
-            conditions: (N, H/32, W/32, K) of its tokens.
-            scene: Haze of the scene, on the device of the network.
-        """
+class PaintingTokenNetwork(TokenNetwork):
+    """A network with tokens that paints, and has no values for the scene as a whole."""
 
-
-class PaintingNetwork(StreamedNetwork):
-    """A network that paints clear pixels and has no values for the scene as a whole."""
+    paints = True
 
     def scene_sums(self, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return no votes, (N, 0), and the sum of the weights, (N, 1)."""
@@ -215,8 +260,24 @@ class PaintingNetwork(StreamedNetwork):
         """Return the haze of a scene of which nothing is known."""
         return SceneHaze(votes, votes)
 
+
+class OverviewNetwork(StreamedNetwork):
+    """A network whose global poolings are taken once, from an overview, and frozen.
+
+    Attributes:
+        overview_px: Longest side of the overview in px. A raster that is not larger is looked at
+            as it is.
+    """
+
+    overview_px: int
+
     @abstractmethod
-    def estimate(
-        self, rgb: Tensor, valid: Tensor, conditions: Tensor, scene: SceneHaze
-    ) -> PaintedImage:
-        """Pass B: paint a block; see `StreamedNetwork.estimate`."""
+    def look(self, rgb: Tensor, valid: Tensor, weight: Tensor) -> SceneStatistics:
+        """Return what `estimate` is told of the whole raster.
+
+        Args:
+            rgb: (N, 3, H, W) the overview, as for `estimate`.
+            valid: (N, 1, H, W) as for `estimate`.
+            weight: (N, H/32, W/32) share of real, valid pixels of every token: the overview may
+                have been continued beyond its edge.
+        """

@@ -1,24 +1,37 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Networks that paint: a tiny DehazeXL, and one that knows which haze there is."""
+"""Networks that paint: a tiny DehazeXL, a tiny student, and one that knows which haze there is."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dehaze_core.engine.in_memory import restore_linear
 from dehaze_core.haze.physics import RGB_WAVELENGTHS, angstrom_ratio, remove_haze
 from dehaze_core.models import Model, ModelCard
 from dehaze_core.models.dehazexl.context import ContextNetwork
 from dehaze_core.models.dehazexl.published import DehazeXL
 from dehaze_core.models.dehazexl.published_config import DehazeXLConfig
-from dehaze_core.models.streaming import Footprint, PaintedImage, PaintingNetwork, SceneHaze
+from dehaze_core.models.streaming import (
+    Footprint,
+    PaintedImage,
+    PaintingTokenNetwork,
+    SceneHaze,
+    StreamedNetwork,
+)
+from dehaze_core.models.student.student import Student, StudentConfig
+from dehaze_core.scene import Radiometry, open_scene
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
 
 THICKNESS, ALPHA, AIRLIGHT = 0.5, 1.2, 0.8
 
 
-def as_model(network: PaintingNetwork) -> Model:
+def as_model(network: StreamedNetwork) -> Model:
     card = ModelCard(
         name="painter",
         architecture=network.architecture,
@@ -45,7 +58,26 @@ def tiny_dehazexl(**config: object) -> DehazeXL:
     return network
 
 
-class KnownHaze(PaintingNetwork):
+def tiny_student() -> Student:
+    """Return an untrained student that is small but has every part of the published one."""
+    torch.manual_seed(4)
+    return Student(StudentConfig(width=4, outer=2, inner=1))
+
+
+def whole(source: Path, network: StreamedNetwork) -> NDArray[np.float32]:
+    """Dehaze a raster in one pass of the network; stored values, not rounded."""
+    with open_scene(str(source)) as scene:
+        radiometry = Radiometry.for_scene(scene, (0, 1, 2))
+        pixels, valid = scene.read(scene.frame.window)
+    stored, mask = torch.from_numpy(pixels), torch.from_numpy(valid)
+    display, linear = radiometry.display(stored), radiometry.to_linear(stored)
+    with torch.inference_mode():
+        clear = restore_linear(network.eval(), display, linear, mask.float())
+        restored: NDArray[np.float32] = radiometry.from_linear(clear).numpy()
+    return restored
+
+
+class KnownHaze(PaintingTokenNetwork):
     """Takes an even haze of `THICKNESS`, `ALPHA` and `AIRLIGHT` out, patch by patch."""
 
     architecture = "known-haze"

@@ -12,47 +12,22 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 
-from dehaze_core.engine import runner
-from dehaze_core.engine.in_memory import restore_array, restore_linear
+from dehaze_core.engine.in_memory import restore_array
 from dehaze_core.haze.bands import BAND_WAVELENGTHS
 from dehaze_core.haze.physics import REFERENCE_WAVELENGTH, RGB_WAVELENGTHS
 from dehaze_core.models import load_model, save_model
-from dehaze_core.models.streaming import PaintedImage, PaintingNetwork
-from dehaze_core.scene import Radiometry, open_scene
+from dehaze_core.models.streaming import PaintedImage, StreamedNetwork
 from dehaze_core.scene.srgb import encode_uint8
-from tests.engine.painters import AIRLIGHT, ALPHA, THICKNESS, KnownHaze, as_model, tiny_dehazexl
+from tests.engine.painters import AIRLIGHT, ALPHA, THICKNESS, KnownHaze, tiny_dehazexl, whole
 from tests.engine.test_resume import Interrupter, Interruption, read, start
 
 MakeRaster = Callable[..., Path]
-Use = Callable[[PaintingNetwork], None]
-
-
-@pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Use:
-    """Let the next runs use a network, whatever model they name."""
-
-    def use(network: PaintingNetwork) -> None:
-        monkeypatch.setattr(runner, "load_model", lambda name: as_model(network))
-
-    return use
+Use = Callable[[StreamedNetwork], None]
 
 
 def dehaze(source: Path, out: Path, **settings: object) -> NDArray[np.generic]:
     start(source, out, **settings)
     return read(out)
-
-
-def whole(source: Path, network: PaintingNetwork) -> NDArray[np.float32]:
-    """Dehaze a raster in one pass of the network; stored values, not rounded."""
-    with open_scene(str(source)) as scene:
-        radiometry = Radiometry.for_scene(scene, (0, 1, 2))
-        pixels, valid = scene.read(scene.frame.window)
-    stored, mask = torch.from_numpy(pixels), torch.from_numpy(valid)
-    display, linear = radiometry.display(stored), radiometry.to_linear(stored)
-    with torch.inference_mode():
-        clear = restore_linear(network.eval(), display, linear, mask.float())
-        restored: NDArray[np.float32] = radiometry.from_linear(clear).numpy()
-    return restored
 
 
 def scene_of(shape: tuple[int, int], bands: tuple[str, ...], seed: int = 4) -> NDArray[np.float32]:

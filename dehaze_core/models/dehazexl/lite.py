@@ -31,7 +31,7 @@ from dehaze_core.models.streaming import (
     Footprint,
     HazeMaps,
     SceneHaze,
-    StreamedNetwork,
+    TokenNetwork,
 )
 
 LOCAL = 4
@@ -93,7 +93,7 @@ def _reach(reach: int, stage: int, blocks: int, kernel: int) -> int:
     return (-(-reach // cell) + blocks * (kernel // 2)) * cell
 
 
-class DehazeXLLite(StreamedNetwork):
+class DehazeXLLite(TokenNetwork):
     """The network. All inputs are display-encoded RGB, about [0, 1], with a validity mask.
 
     Args:
@@ -150,13 +150,13 @@ class DehazeXLLite(StreamedNetwork):
         return [*self.encoder, *self.decoder]
 
     def encode(self, rgb: Tensor, valid: Tensor) -> Tensor:
-        """Pass A: return the tokens of a block; see `StreamedNetwork.encode`."""
+        """Pass A: return the tokens of a block; see `TokenNetwork.encode`."""
         return self.tokens(rgb, self.skips(rgb, valid))
 
     def estimate(
         self, rgb: Tensor, valid: Tensor, conditions: Tensor, scene: SceneHaze
     ) -> HazeMaps:
-        """Pass B: return the haze of a block; see `StreamedNetwork.estimate`."""
+        """Pass B: return the haze of a block; see `TokenNetwork.estimate`."""
         return self.decode(self.skips(rgb, valid), conditions, scene)
 
     def skips(self, rgb: Tensor, valid: Tensor) -> list[Tensor]:

@@ -35,7 +35,7 @@ from dehaze_core.models.streaming import (
     TOKEN_PX,
     Footprint,
     PaintedImage,
-    PaintingNetwork,
+    PaintingTokenNetwork,
     SceneHaze,
 )
 
@@ -43,7 +43,7 @@ _HALF = PATCH_PX // 2
 _GRIDS = ((0, 0), (0, _HALF), (_HALF, 0), (_HALF, _HALF))
 
 
-class DehazeXL(PaintingNetwork):
+class DehazeXL(PaintingTokenNetwork):
     """The network: pixels of patches to tokens, tokens among each other, patches to clear pixels.
 
     Args:
