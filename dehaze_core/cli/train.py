@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +14,12 @@ RECIPES = {
     "dehazexl-lite": "lite-cpu",
     "dehazexl-small": "small-gpu",
     "dehazexl-base": "base-published",
+    "distilled": "distilled-cpu",
 }
 """Models that can be trained, and the recipe that is taken if none is named."""
+
+TEACHER = "teacher"
+"""What is trained before a distilled model, by another loop."""
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +28,13 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="Model to train: dehazexl-lite, -small or -base.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="What to train: dehazexl-lite, -small or -base; distilled; or the teacher that "
+            "guides it."
+        ),
+    ],
     data: Annotated[
         Path, typer.Option(help="Folder of clear RGB images; a MANIFEST.csv may give their sites.")
     ],
@@ -44,18 +54,50 @@ def train(
         str | None,
         typer.Option(help="Model, or folder of a finished training, to go on from."),
     ] = None,
+    guide: Annotated[
+        str | None,
+        typer.Option(
+            help="What guides distilled beside the truth: features or outputs of a teacher, the "
+            "pictures of another model, or none."
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Teacher that guides, by name or .safetensors file; with --guide model, the model."
+        ),
+    ] = None,
+    separable: Annotated[
+        bool | None,
+        typer.Option(
+            "--separable/--standard",
+            help="Convolutions of a teacher: separable ones unless told otherwise.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's.")] = None,
 ) -> None:
-    """Train a model on clear images, with haze made on the fly; goes on where it was stopped."""
+    """Train a model on clear images, with haze made on the fly; goes on where it was stopped.
+
+    A teacher learns to double the resolution of clear images, and is trained in one piece.
+    """
     from dehaze_core.training.recipe import load_recipe
     from dehaze_core.training.session import TrainFolders
     from dehaze_core.training.session import train as train_network
     from dehaze_core.training.start import find_start
 
+    if model == TEACHER:
+        _refuse(model, recipe=recipe, textures=textures, start=start, guide=guide, teacher=teacher)
+        changes = {"minutes": minutes, "seed": seed}
+        _train_teacher(data, out, separable is not False, changes, device, threads)
+        return
     if model not in RECIPES:
-        raise SettingsError(f"Model '{model}' cannot be trained; known are {', '.join(RECIPES)}.")
+        raise SettingsError(
+            f"Model '{model}' cannot be trained; known are {', '.join((*RECIPES, TEACHER))}."
+        )
+    _refuse(model, separable=separable)
     chosen = load_recipe(recipe or RECIPES[model], minutes=minutes, seed=seed)
     if chosen.architecture != model:
         raise SettingsError(
@@ -64,10 +106,40 @@ def train(
         )
     card = train_network(
         TrainFolders(data, textures, out),
-        chosen,
+        chosen.guided_by(guide, teacher),
         device,
         threads,
-        report=lambda line: typer.echo(line, err=True),
+        report=_told,
         start=None if start is None else find_start(start),
     )
     typer.echo(f"Wrote {out / card.name}.safetensors and its card {card.name}.json")
+
+
+def _train_teacher(
+    data: Path,
+    out: Path,
+    separable: bool,
+    changes: dict[str, Any],
+    device: str,
+    threads: int | None,
+) -> None:
+    from dehaze_core.models.student.teacher import TeacherConfig
+    from dehaze_core.training.teacher import TeacherRecipe, train_teacher
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    recipe = TeacherRecipe(config=TeacherConfig(separable=separable), **given)
+    card = train_teacher(data, out, recipe, device, threads, report=_told)
+    path = out / f"{card.name}.safetensors"
+    typer.echo(f"Wrote {path} and its card; --teacher {path} lets it guide 'distilled'")
+
+
+def _refuse(model: str, **options: object) -> None:
+    """Refuse options that mean nothing for what is trained."""
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given:
+        named = "--separable and --standard" if given == ["--separable"] else ", ".join(given)
+        raise SettingsError(f"{named} cannot be used to train '{model}'.")
+
+
+def _told(line: str) -> None:
+    typer.echo(line, err=True)

@@ -59,6 +59,8 @@ def _training(training: Mapping[str, Any], heading: str) -> Iterator[str]:
         yield from ("", "Recipe:", "", "```")
         yield from _flat(recipe)
         yield "```"
+    if guide := training.get("guide"):
+        yield from ("", f"Guided by {guide['name']}, weights with sha256 {guide['sha256'][:12]}.")
     if start := training.get("start"):
         yield from ("", f"Went on from weights with sha256 {start['sha256'][:12]}.")
         yield from _training(start["training"], f"{heading} before that")

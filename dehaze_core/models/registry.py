@@ -12,6 +12,8 @@ import io
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
 
 from dehaze_core.errors import ModelError
 from dehaze_core.models.architectures import ARCHITECTURES, build_network, check_layout
@@ -90,20 +93,11 @@ def load_model(name: str, folder: Path | None = None) -> Model:
     if home is None:
         raise _missing(name, folder)
     card = read_card(home / f"{name}.json")
-    try:
+    with refusals_of(name):
         network = build_network(card.architecture, card.config)
-        data = _weights(home / f"{name}.safetensors", card, network)
-        check_layout(read_outline(io.BytesIO(data), len(data)), network)
+        tensors = read_weights(home / f"{name}.safetensors", card, network)
         # Half precision becomes float32 on the way; another copy of large weights would hurt.
-        network.load_state_dict(load_safetensors(data), strict=True)
-    except ModelError as error:
-        raise ModelError(
-            f"Model '{name}' cannot be used. {error.message}", hint=error.hint, code=error.code
-        ) from error
-    except (SafetensorError, RuntimeError) as error:
-        raise ModelError(
-            f"The weights of model '{name}' do not fit its network: {error}", code="MODEL_SHAPE"
-        ) from error
+        network.load_state_dict(tensors, strict=True)
     return Model(card, network.eval().requires_grad_(False))
 
 
@@ -128,8 +122,7 @@ def save_model(
     Returns:
         The card.
     """
-    tensors = {key: value.half().contiguous().cpu() for key, value in network.state_dict().items()}
-    data = save_safetensors(tensors)
+    data = half_precision(network)
     card = ModelCard(
         name=name,
         architecture=network.architecture,
@@ -141,6 +134,12 @@ def save_model(
         limits=limits,
     )
     return write_model(card, data, folder)
+
+
+def half_precision(network: nn.Module) -> bytes:
+    """Return the weights of a network as a safetensors file in half precision."""
+    state = network.state_dict().items()
+    return save_safetensors({key: value.half().contiguous().cpu() for key, value in state})
 
 
 def write_model(card: ModelCard, data: bytes, folder: Path) -> ModelCard:
@@ -245,7 +244,35 @@ def _missing(name: str, folder: Path | None) -> ModelError:
     )
 
 
-def _weights(path: Path, card: ModelCard, network: StreamedNetwork) -> bytes:
+@contextmanager
+def refusals_of(name: str) -> Iterator[None]:
+    """Let what is wrong with a network or its weights be told as a `ModelError` of that model."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(
+            f"Model '{name}' cannot be used. {error.message}", hint=error.hint, code=error.code
+        ) from error
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            f"The weights of model '{name}' do not fit its network: {error}", code="MODEL_SHAPE"
+        ) from error
+
+
+def read_weights(path: Path, card: ModelCard, network: nn.Module) -> dict[str, Tensor]:
+    """Read a weights file that is the one its card was written for and fits a network.
+
+    Raises:
+        ModelError: It is missing (MODEL_WEIGHTS_MISSING), too large (MODEL_SIZE), another one
+            (MODEL_DIGEST), malformed (MODEL_FORMAT) or of another shape (MODEL_SHAPE).
+        SafetensorError: It is malformed in a way that only the library finds.
+    """
+    data = _weights(path, card, network)
+    check_layout(read_outline(io.BytesIO(data), len(data)), network)
+    return load_safetensors(data)
+
+
+def _weights(path: Path, card: ModelCard, network: nn.Module) -> bytes:
     """Return the content of a weights file, which is the one its card was written for."""
     most = 4 * parameter_count(network) + MOST_HEADER_BYTES
     try:

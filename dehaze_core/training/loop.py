@@ -23,6 +23,7 @@ from dehaze_core.errors import SettingsError
 from dehaze_core.models.architectures import build_network
 from dehaze_core.models.streaming import HAZE_PX, StreamedNetwork
 from dehaze_core.training.batches import Batch, HazyBatches, StepSampler, stack
+from dehaze_core.training.distillation import find_guidance, refuse_unguidable
 from dehaze_core.training.log import LOSS, MINUTES, TrainLog
 from dehaze_core.training.losses import evaluate
 from dehaze_core.training.recipe import TrainRecipe
@@ -64,8 +65,14 @@ class Trainer:
         report: Receives one line of text now and then.
         start: Network whose weights training begins with; random ones if None.
 
+    Attributes:
+        guide: What the network is compared with beside the truth, in training only: held-out
+            losses tell how well it dehazes, whoever guided it.
+
     Raises:
-        SettingsError: The checkpoint in the folder is of another recipe.
+        SettingsError: The checkpoint in the folder is of another recipe, or the recipe's network
+            cannot be guided as it says.
+        ModelError: There is no such guide.
     """
 
     def __init__(
@@ -86,8 +93,12 @@ class Trainer:
         self.report = report
         folder.mkdir(parents=True, exist_ok=True)
         self.log = TrainLog(folder)
+        torch.manual_seed(recipe.seed)
+        model = _network(recipe)
+        wanted = recipe.distillation
+        self.guide = None if wanted is None else find_guidance(wanted, self.device)
+        self.state = self._initial_state(model, start)
         self.validation = _validation_set(validation, recipe.seed)
-        self.state = self._initial_state(start)
 
     def run(self) -> StreamedNetwork:
         """Train to the end and return the averaged network."""
@@ -156,7 +167,7 @@ class Trainer:
     def _step(self, batch: Batch, progress: float) -> float:
         state, recipe = self.state, self.recipe
         state.model.train()
-        rate = recipe.learning_rate * _schedule(progress, recipe.warmup)
+        rate = recipe.learning_rate * schedule(progress, recipe.warmup)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         budget = CONTEXT_BUDGETS[state.step % len(CONTEXT_BUDGETS)]
@@ -164,7 +175,7 @@ class Trainer:
         row, col = divmod(state.step * 7 % HAZE_PX**2, HAZE_PX)
         with self.place.autocast_context():
             loss: Tensor = evaluate(
-                state.model, batch.to(self.device), recipe.weights, budget, (row, col)
+                state.model, batch.to(self.device), recipe.weights, budget, (row, col), self.guide
             ).loss
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
@@ -175,9 +186,7 @@ class Trainer:
         _average(state.average, state.model, min(recipe.ema, (1 + state.step) / (10 + state.step)))
         return loss.item()
 
-    def _initial_state(self, start: StreamedNetwork | None) -> TrainState:
-        torch.manual_seed(self.recipe.seed)
-        model = _network(self.recipe)
+    def _initial_state(self, model: StreamedNetwork, start: StreamedNetwork | None) -> TrainState:
         if start is not None:
             begin_with(model, start)
         model = model.to(self.device)
@@ -204,7 +213,7 @@ class Trainer:
         return state
 
     def _refuse_other_recipe(self, saved: dict[str, Any]) -> None:
-        mine = self.recipe.shaping()
+        mine = self._shaping()
         # Checkpoints of earlier versions do not tell all.
         theirs = {**mine, **saved.get("recipe", {})}
         other = sorted(name for name in mine if theirs[name] != mine[name])
@@ -214,6 +223,10 @@ class Trainer:
                 f"{', '.join(other)}.",
                 hint="Choose another --out, or go on with the recipe it was begun with.",
             )
+
+    def _shaping(self) -> dict[str, Any]:
+        """Return what must not change when the training is resumed."""
+        return {**self.recipe.shaping(), "guide": None if self.guide is None else self.guide.sha256}
 
     def _save(self) -> None:
         state = self.state
@@ -225,7 +238,7 @@ class Trainer:
                 "optimiser": state.optimiser.state_dict(),
                 "step": state.step,
                 "seconds": state.seconds,
-                "recipe": self.recipe.shaping(),
+                "recipe": self._shaping(),
             },
         )
 
@@ -250,7 +263,8 @@ def _network(recipe: TrainRecipe) -> StreamedNetwork:
     """Return the untrained network of a recipe.
 
     Raises:
-        SettingsError: The recipe's crops are not made of whole patches of the network.
+        SettingsError: The recipe's crops are not made of whole patches of the network, or it cannot
+            be guided as the recipe says.
     """
     network = build_network(recipe.architecture, recipe.config.as_dict())
     odd = [side for side, _, _ in recipe.batches.shapes if side % network.unit_px]
@@ -259,6 +273,8 @@ def _network(recipe: TrainRecipe) -> StreamedNetwork:
             f"The recipe has crops of {odd[0]} px, expected multiples of {network.unit_px} px for "
             f"{recipe.architecture}."
         )
+    if recipe.distillation is not None:
+        refuse_unguidable(network, recipe.distillation.kind)
     return network
 
 
@@ -268,7 +284,13 @@ def _recompute_stages(model: StreamedNetwork) -> None:
         stage.forward = partial(checkpoint, stage.forward, use_reentrant=False)
 
 
-def _schedule(progress: float, warmup: float) -> float:
+def schedule(progress: float, warmup: float) -> float:
+    """Return the learning rate as a share of its peak: a line upwards, then half a cosine to 1 %.
+
+    Args:
+        progress: Share of the training that is done.
+        warmup: Share in which the rate rises.
+    """
     if progress < warmup:
         return progress / warmup
     return 0.01 + 0.99 * 0.5 * (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -40,12 +41,25 @@ class Outcome:
     mse: Tensor
 
 
+class Guide(Protocol):
+    """Something else than the truth that a painting network is compared with."""
+
+    def __call__(self, batch: Batch, answer: PaintedImage) -> Tensor:
+        """Return a scalar that is added to the loss.
+
+        Args:
+            batch: Images and truth, on the device of the answer.
+            answer: What the network made of the hazy images.
+        """
+
+
 def evaluate(
     model: StreamedNetwork,
     batch: Batch,
     weights: LossWeights,
     budget: int | None = None,
     phase: tuple[int, int] | None = None,
+    guide: Guide | None = None,
 ) -> Outcome:
     """Run a network on a batch and compare with the truth.
 
@@ -55,12 +69,14 @@ def evaluate(
         weights: Weights of the loss.
         budget: Largest number of context keys; the network's own if None.
         phase: Compare only this pixel of every 4 x 4 cell, which costs less; all if None.
+        guide: What a network that paints is compared with beside the truth; nothing if None.
     """
     valid = batch.valid.float()
     seen = torch.where(batch.valid, batch.hazy.float() / 255, FILL)
     answer = model(seen, valid, F.avg_pool2d(valid, TOKEN_PX)[:, 0], budget)
     if isinstance(answer, PaintedImage):
-        return _image_loss(answer.clear.float(), batch.clear, valid, weights)
+        image = _image_loss(answer.clear.float(), batch.clear, valid, weights)
+        return image if guide is None else Outcome(image.loss + guide(batch, answer), image.mse)
     maps, scene = answer
     luminance = seen.mean(dim=1, keepdim=True)
     cells = maps.thickness, maps.airlight, maps.edge_slope, luminance
@@ -74,6 +90,21 @@ def evaluate(
     restored = srgb_encode(_softly_clipped(linear))
     image = _image_loss(restored, batch.clear[chosen], valid[chosen], weights, step)
     return Outcome(image.loss + _haze_loss(maps, scene, batch, quarter, weights), image.mse)
+
+
+def restored(answer: PaintedImage | tuple[HazeMaps, SceneHaze], seen: Tensor) -> Tensor:
+    """Return the clear pictures of a network's answer, (N, 3, H, W) display-encoded, not clipped.
+
+    Args:
+        answer: What the network answered in memory.
+        seen: (N, 3, H, W) what it saw.
+    """
+    if isinstance(answer, PaintedImage):
+        return answer.clear.float()
+    maps, scene = answer
+    luminance = seen.mean(dim=1, keepdim=True)
+    haze = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
+    return srgb_encode(correct(srgb_decode(seen), *haze, scene.ratios))
 
 
 def _image_loss(

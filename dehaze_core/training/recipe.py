@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Recipes: everything that shapes a training run, as TOML files.
 
-The fields of a file are those of `TrainRecipe`; its tables `batches`, `loss` and `network` are
-those of `BatchRecipe`, `LossWeights` and the configuration of the recipe's architecture. What a
-file leaves out has its default.
+The fields of a file are those of `TrainRecipe`; its tables `batches`, `loss`, `distillation` and
+`network` are those of `BatchRecipe`, `LossWeights`, `Distillation` and the configuration of the
+recipe's architecture. What a file leaves out has its default.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from dehaze_core.errors import SettingsError
 from dehaze_core.haze.synthesis import LEVELS
@@ -21,9 +21,13 @@ from dehaze_core.models.architectures import find_architecture
 from dehaze_core.models.config import NetworkConfig
 from dehaze_core.models.dehazexl.lite import LiteConfig
 from dehaze_core.models.streaming import TOKEN_PX
+from dehaze_core.training.affinity import AffinityKind
 
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 _LITE = "dehazexl-lite"
+
+GuideKind = Literal["outputs", "features", "model"]
+"""Kinds of guidance, see `Distillation`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,45 @@ class LossWeights:
 
 
 @dataclass(frozen=True, slots=True)
+class Distillation:
+    """By what a network that paints is guided, beside the truth.
+
+    Attributes:
+        kind: `outputs` compares affinities of pictures with those of a super-resolution teacher,
+            `features` those of features at three depths, and `model` pictures with those of
+            another model; see `dehaze_core.training.distillation`.
+        loss: How affinities are compared, see `dehaze_core.training.affinity`.
+        weight: Weight of the guide in the loss.
+        teacher: Name or file of the teacher.
+        model: Name of the other model.
+    """
+
+    kind: GuideKind = "features"
+    loss: AffinityKind = "l2"
+    weight: float = 0.25
+    teacher: str = "rfd-teacher-dsc"
+    model: str = _LITE
+
+    def __post_init__(self) -> None:
+        """Check kinds, weight and names."""
+        for name, known in (("kind", get_args(GuideKind)), ("loss", get_args(AffinityKind))):
+            if getattr(self, name) not in known:
+                raise SettingsError(
+                    f"The '{name}' of a distillation is {getattr(self, name)!r}, expected one of "
+                    f"{', '.join(known)}."
+                )
+        if not _is_share(self.weight):
+            raise SettingsError(
+                f"The weight of a distillation is {self.weight!r}, expected a number >= 0."
+            )
+        for name in ("teacher", "model"):
+            if not isinstance(getattr(self, name), str):
+                raise SettingsError(
+                    f"The '{name}' of a distillation is {getattr(self, name)!r}, expected a name."
+                )
+
+
+@dataclass(frozen=True, slots=True)
 class TrainRecipe:
     """Everything that shapes a training run.
 
@@ -115,7 +158,7 @@ class TrainRecipe:
         clip: Largest gradient norm.
         ema: Decay of the averaged weights per step.
         seed: Seed of the batches and the initial weights.
-        workers: Processes that make batches.
+        workers: Processes that make batches; with 0 they are made between the steps.
         validate_every: Minutes between validations and checkpoints.
         patience: Validations without a lower loss after which training stops; None for never.
         checkpointing: Compute the stages again on the way back instead of keeping their features:
@@ -125,6 +168,7 @@ class TrainRecipe:
             finished network is adjusted to it, if it tells clear scenes from hazy ones.
         config: Shape of the network.
         weights: Weights of the loss.
+        distillation: What guides the network beside the truth; nothing if None.
     """
 
     minutes: float
@@ -135,7 +179,7 @@ class TrainRecipe:
     clip: float = 0.5
     ema: float = 0.999
     seed: int = 20
-    workers: int = 1
+    workers: int = 0
     validate_every: float = 5.0
     patience: int | None = None
     checkpointing: bool = False
@@ -143,6 +187,7 @@ class TrainRecipe:
     clear_in_use: float = 0.57
     config: NetworkConfig = field(default_factory=LiteConfig)
     weights: LossWeights = field(default_factory=LossWeights)
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         """Check types and ranges."""
@@ -150,6 +195,30 @@ class TrainRecipe:
             value = getattr(self, name)
             if type(value) not in kinds or not is_right(value):
                 raise SettingsError(f"'{name}' of a recipe is {value!r}, expected {wanted}.")
+
+    def guided_by(self, kind: str | None, source: str | None) -> TrainRecipe:
+        """Return the recipe with another guide.
+
+        Args:
+            kind: A kind of `Distillation`, or `none`; the recipe's own if None.
+            source: Name or file of the teacher, or name of the model that guides; the recipe's own
+                if None.
+
+        Raises:
+            SettingsError: The kind is unknown, or there is a source but no guide.
+        """
+        if kind == "none" or (kind is None and self.distillation is None):
+            if source is not None:
+                raise SettingsError(
+                    f"'{source}' is to guide a training without guidance.",
+                    hint="Choose a guide with --guide, or leave --teacher out.",
+                )
+            return replace(self, distillation=None)
+        guide = self.distillation or Distillation()
+        changes: dict[str, Any] = {"kind": kind or guide.kind}
+        if source is not None:
+            changes["model" if changes["kind"] == "model" else "teacher"] = source
+        return replace(self, distillation=replace(guide, **changes))
 
     def shaping(self) -> dict[str, Any]:
         """Return what must not change when a training is resumed, as plain data.
@@ -210,6 +279,8 @@ def load_recipe(name: str, **changes: Any) -> TrainRecipe:  # noqa: ANN401 - fie
         "weights": _part(LossWeights, data.pop("loss", {}), path),
         "config": _config(data.get("architecture", _LITE), data.pop("network", {}), path),
     }
+    if "distillation" in data:
+        parts["distillation"] = _part(Distillation, data["distillation"], path)
     recipe: TrainRecipe = _part(TrainRecipe, {**data, **parts}, path)
     return replace(recipe, **{k: v for k, v in changes.items() if v is not None})
 

@@ -95,7 +95,7 @@ def train(
     if isinstance(network, DehazeXLLite):
         network.raise_presence(prior_correction(recipe.batches.levels, recipe.clear_in_use))
     facts = {
-        **_data_facts(folders, clear, validation),
+        **data_facts(folders.data, clear, validation),
         "textures": len(textures),
         "steps": trainer.state.step,
         "minutes": round(trainer.state.seconds / 60, 1),
@@ -103,16 +103,25 @@ def train(
         "gflop_per_mpx": round(gflop_per_mpx(network), 2),
         "recipe": recipe.as_dict(),
     }
+    if trainer.guide is not None:
+        facts["guide"] = {"name": trainer.guide.name, "sha256": trainer.guide.sha256}
     if start is not None:
         facts["start"] = {"sha256": start.card.sha256, "training": start.card.training}
     scores = {"held_out": trainer.validate()}
     return save_model(network, recipe.architecture, folders.out, facts, scores, LIMITS)
 
 
-def _data_facts(folders: TrainFolders, clear: ImagePool, validation: ImagePool) -> dict[str, Any]:
+def data_facts(folder: Path, clear: ImagePool, validation: ImagePool) -> dict[str, Any]:
+    """Return what the card of a network tells of the clear images it was trained on.
+
+    Args:
+        folder: Folder of the images.
+        clear: Those trained on.
+        validation: Those held out.
+    """
     return {
         "images": len(clear),
-        "licences": licences(folders.data),
+        "licences": licences(folder),
         "sites": sorted(clear.sites),
         "held_out_sites": sorted(validation.sites),
     }

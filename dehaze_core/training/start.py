@@ -10,7 +10,7 @@ import torch
 
 from dehaze_core.errors import ModelError
 from dehaze_core.models import Model, load_model
-from dehaze_core.models.streaming import StreamedNetwork
+from dehaze_core.models.streaming import StreamedNetwork, TokenNetwork
 
 NEW_LAYERS = "context.layers."
 """Names of the tensors that the network may have and the model it starts from may lack."""
@@ -57,6 +57,8 @@ def begin_with(network: StreamedNetwork, start: StreamedNetwork) -> None:
     trained = start.state_dict()
     _refuse_other_shapes(network.state_dict(), trained)
     network.load_state_dict(trained, strict=False)
+    if not (isinstance(network, TokenNetwork) and isinstance(start, TokenNetwork)):
+        return
     known = len(start.context.each_layer())
     for layer in network.context.each_layer()[known:]:
         for branch in layer.branch_ends():

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from dehaze_core.errors import SettingsError
-from dehaze_core.training.recipe import RECIPES_FOLDER, BatchRecipe, TrainRecipe, load_recipe
+from dehaze_core.training.recipe import (
+    RECIPES_FOLDER,
+    BatchRecipe,
+    Distillation,
+    TrainRecipe,
+    load_recipe,
+)
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES_FOLDER.glob("*.toml")), ids=lambda p: p.stem)
@@ -45,6 +51,11 @@ def test_the_defaults_are_the_recipe_of_the_shipped_weights() -> None:
         ("minutes = 1\n[network]\ndecoder_kernels = [5, 4, 3]", "kernels are even"),
         ("minutes = 1\n[network]\nwidths = [8, 8, 8, 30]", "last width is 30"),
         ("minutes = 1\n[network]\ncontext_layers = 0", "'context_layers' is 0"),
+        ("minutes = 1\n[distillation]\nkind = 'magic'", "'kind' .* expected one of outputs, feat"),
+        ("minutes = 1\n[distillation]\nloss = 3", "'loss' .* 3, expected one of l2, l1, kl"),
+        ("minutes = 1\n[distillation]\nweight = -1", "weight of a distillation is -1"),
+        ("minutes = 1\n[distillation]\nteacher = 5", "'teacher' .* 5, expected a name"),
+        ("minutes = 1\n[distillation]\nbeauty = 1", "has beauty, expected only kind"),
         ("minutes", "not TOML"),
         ("minutes = 1\n[batches]\nshapes = [[100, 1, 1.0]]", "multiples of 32 px"),
         ("minutes = 1\n[batches]\nlevels = { L9 = 1.0 }", "of the levels L0"),
@@ -60,7 +71,7 @@ def test_a_wrong_recipe_is_explained(tmp_path: Path, text: str, message: str) ->
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
     with pytest.raises(
-        SettingsError, match=r"known are base-published, lite-cpu, .* small-gpu, or give"
+        SettingsError, match=r"known are base-published, distilled-cpu, .* small-gpu, or give"
     ):
         load_recipe("lite-quantum")
 
@@ -68,3 +79,23 @@ def test_an_unknown_recipe_names_the_known_ones() -> None:
 def test_levels_and_shapes_must_be_given() -> None:
     with pytest.raises(SettingsError, match="expected some"):
         BatchRecipe(shapes=())
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "expected"),
+    [
+        (None, None, Distillation()),
+        ("none", None, None),
+        ("outputs", None, Distillation("outputs")),
+        (None, "mine", Distillation(teacher="mine")),
+        ("model", "mine", Distillation("model", model="mine")),
+    ],
+)
+def test_the_guide_of_a_recipe_can_be_replaced(
+    kind: str | None, source: str | None, expected: Distillation | None
+) -> None:
+    recipe = load_recipe("distilled-cpu")
+
+    assert recipe.guided_by(kind, source).distillation == expected
+    assert TrainRecipe(minutes=1).guided_by("features", None).distillation == Distillation()
+    assert TrainRecipe(minutes=1).guided_by(None, None).distillation is None
