@@ -24,6 +24,7 @@ MODEL = "MODEL"
 STRENGTH = "STRENGTH"
 DEVICE = "DEVICE"
 CONTEXT = "CONTEXT"
+BACKEND = "BACKEND"
 BLOCK_SIZE = "BLOCK_SIZE"
 MEMORY_LIMIT = "MEMORY_LIMIT"
 THREADS = "THREADS"
@@ -33,6 +34,7 @@ THICKNESS = "THICKNESS"
 
 DEVICES = ("auto", "cpu", "cuda")
 CONTEXTS = ("auto", "exact", "bounded", "hyper")
+BACKENDS = ("auto", "torch", "onnxruntime")
 
 
 def hazy_raster() -> QgsProcessingParameterDefinition:
@@ -76,17 +78,9 @@ def extent() -> QgsProcessingParameterDefinition:
     )
 
 
-def model(names: tuple[str, ...]) -> QgsProcessingParameterDefinition:
-    """Return the choice of one of the models `names`; the first is the default."""
-    return with_help(
-        choice(MODEL, _tr("Model"), names, names[0]),
-        _tr(
-            "The network. dehazexl-lite comes trained and is made for ordinary computers. "
-            "dehazexl-base is the published network, dehazexl-small a narrow one like it: they "
-            "paint the clear picture, and run once 'dehaze models import' has brought weights in. "
-            "Models that you have imported under other names follow."
-        ),
-    )
+def model(names: tuple[str, ...], text: str) -> QgsProcessingParameterDefinition:
+    """Return the choice of one of the models `names`, with its help; the first is the default."""
+    return with_help(choice(MODEL, _tr("Model"), names, names[0]), text)
 
 
 def strength() -> QgsProcessingParameterDefinition:
@@ -125,6 +119,18 @@ def global_context() -> QgsProcessingParameterDefinition:
             "How every place learns of the whole scene. auto is exact for scenes of moderate size "
             "and bounded (a coarser view of far places) for larger ones; exact can take very long; "
             "hyper is the approximation that DehazeXL was published with."
+        ),
+    )
+
+
+def backend() -> QgsProcessingParameterDefinition:
+    """Return the choice of the library that computes the network."""
+    return advanced(
+        choice(BACKEND, _tr("Backend"), BACKENDS, BACKENDS[0]),
+        _tr(
+            "The library that computes the network: torch (PyTorch) or onnxruntime (ONNX Runtime); "
+            "auto leaves the choice to the engine. The result is the same within 1 DN. onnxruntime "
+            "needs the extra 'onnx' of the engine's environment."
         ),
     )
 

@@ -12,6 +12,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from ..processing_algorithms.compat import geotiff_formats
 from ..processing_algorithms.dehazexl import DehazeXLAlgorithm
+from ..processing_algorithms.distilled import DistilledAlgorithm
 from ..processing_algorithms.synthesizehaze import SynthesizeHazeAlgorithm
 from .settings import add_settings, remove_settings
 
@@ -60,7 +61,7 @@ class DehazeProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""
-        for algorithm in (DehazeXLAlgorithm(), SynthesizeHazeAlgorithm()):
+        for algorithm in (DehazeXLAlgorithm(), DistilledAlgorithm(), SynthesizeHazeAlgorithm()):
             self.addAlgorithm(algorithm)
 
     def supportsNonFileBasedOutput(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`dehaze models` and its parts: `card`, `import`, `remove`."""
+"""`dehaze models` and its parts: `card`, `import`, `remove`, `export`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     group.command("card")(show_card)
     group.command("import")(import_model)
     group.command("remove")(remove)
+    group.command("export")(export)
     app.add_typer(group, name="models")
 
 
@@ -112,3 +113,22 @@ def remove(name: Annotated[str, typer.Argument(help="One of your models.")]) -> 
 
     remove_model(name)
     typer.echo(f"Removed {name}.")
+
+
+def export(
+    name: Annotated[str, typer.Argument(help="Model, see 'dehaze models'.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="File to write.")],
+    side: Annotated[
+        int | None,
+        typer.Option(
+            help="Fix height and width at this many px, a multiple of 32, for programs that "
+            "need it, such as the QGIS plugin Deepness; any size if left out."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+) -> None:
+    """Write a model as an ONNX file for other programs; RGB in [0, 1] in and out."""
+    from dehaze_core.engine.onnx_file import export_model
+
+    export_model(name, file, side, overwrite=overwrite)
+    typer.echo(f"Wrote {file}")

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 Source = Annotated[str, typer.Argument(metavar="IN", help="Raster to dehaze.")]
 ModelName = Annotated[str, typer.Option(help="Model, see 'dehaze models'.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="auto, torch or onnxruntime: what computes the network; onnxruntime is CPU only.",
+    ),
+]
 ContextName = Annotated[
     str,
     typer.Option(
@@ -48,6 +55,7 @@ def run(
     destination: Annotated[Path, typer.Argument(metavar="OUT", help=".tif or .zarr to write.")],
     model: ModelName = "dehazexl-lite",
     device: DeviceName = "auto",
+    backend: BackendName = "auto",
     context: ContextName = "auto",
     strength: Annotated[float, typer.Option(help="Share of the haze to remove, 0 to 1.5.")] = 1.0,
     bands: Bands = None,
@@ -76,6 +84,7 @@ def run(
         destination=str(destination),
         model=model,
         device=device,
+        backend=backend,
         context=context,
         strength=strength,
         bands=numbers(bands, int, "--bands"),
@@ -97,6 +106,7 @@ def plan(
     source: Source,
     model: ModelName = "dehazexl-lite",
     device: DeviceName = "auto",
+    backend: BackendName = "auto",
     context: ContextName = "auto",
     bands: Bands = None,
     extent: Extent = None,
@@ -113,6 +123,7 @@ def plan(
         destination="not written",
         model=model,
         device=device,
+        backend=backend,
         context=context,
         bands=numbers(bands, int, "--bands"),
         extent=numbers(extent, float, "--extent"),

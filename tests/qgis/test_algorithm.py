@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""The face of the algorithms that dehaze: one for each kind of network, otherwise the same."""
+
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,15 +14,27 @@ import pytest
 pytestmark = pytest.mark.qgis
 
 # Public API: scripts and models name them.
-INPUTS = [
-    "INPUT", "BANDS", "EXTENT", "MODEL", "STRENGTH", "DEVICE", "CONTEXT", "BLOCK_SIZE",
+SHARED = [
+    "INPUT", "BANDS", "EXTENT", "MODEL", "STRENGTH", "DEVICE", "BACKEND", "BLOCK_SIZE",
     "MEMORY_LIMIT", "THREADS", "CREATION_OPTIONS", "OUTPUT", "THICKNESS",
 ]  # fmt: skip
+INPUTS = {"dehazexl": [*SHARED[:6], "CONTEXT", *SHARED[6:]], "distilled": SHARED}
 OUTPUTS = [
     "OUTPUT", "THICKNESS", "WIDTH", "HEIGHT", "VALID_FRACTION", "MEAN_THICKNESS",
     "MEAN_TRANSMISSION", "SECONDS", "MPX_PER_SECOND", "RESUMED_BLOCKS", "DEVICE_USED",
 ]  # fmt: skip
-ADVANCED = {"CONTEXT", "BLOCK_SIZE", "MEMORY_LIMIT", "THREADS", "CREATION_OPTIONS"}
+ADVANCED = {"CONTEXT", "BACKEND", "BLOCK_SIZE", "MEMORY_LIMIT", "THREADS", "CREATION_OPTIONS"}
+
+KNOWN_MODELS = {
+    "dehazexl": ["dehazexl-lite", "dehazexl-base", "dehazexl-small"],
+    "distilled": ["distilled"],
+}
+
+
+@pytest.fixture(params=["dehazexl", "distilled"])
+def algorithm(provider: Any, request: pytest.FixtureRequest) -> Any:
+    """Each algorithm that dehazes in turn, fresh."""
+    return provider.algorithm(request.param).create()
 
 
 def test_every_algorithm_explains_itself(provider: Any) -> None:
@@ -50,12 +65,14 @@ def test_the_help_page_names_every_parameter_and_output(algorithm: Any) -> None:
 
     page = Path(QUrl(algorithm.helpUrl()).toLocalFile()).read_text(encoding="utf-8")
 
-    assert [name for name in INPUTS + OUTPUTS if f"<code>{name}</code>" not in page] == []
+    named = [*INPUTS[algorithm.name()], *OUTPUTS]
+    assert [name for name in named if f"<code>{name}</code>" not in page] == []
 
 
 def test_the_public_names_are_kept(algorithm: Any) -> None:
-    assert algorithm.id() == "dehaze:dehazexl"
-    assert [parameter.name() for parameter in algorithm.parameterDefinitions()] == INPUTS
+    names = [parameter.name() for parameter in algorithm.parameterDefinitions()]
+    assert algorithm.id() in {"dehaze:dehazexl", "dehaze:distilled"}
+    assert names == INPUTS[algorithm.name()]
     assert [output.name() for output in algorithm.outputDefinitions()] == OUTPUTS
 
 
@@ -68,7 +85,7 @@ def test_only_fine_tuning_is_advanced(algorithm: Any, package: ModuleType) -> No
         if parameter.flags() & FLAG_ADVANCED
     }
 
-    assert advanced == ADVANCED
+    assert advanced == ADVANCED & set(INPUTS[algorithm.name()])
 
 
 def test_it_may_run_in_a_thread_be_cancelled_and_batched(algorithm: Any) -> None:
@@ -92,6 +109,8 @@ def test_it_may_run_in_a_thread_be_cancelled_and_batched(algorithm: Any) -> None
         ({"OUTPUT": "result.png"}, "png"),
         ({"STRENGTH": 151}, "STRENGTH"),
         ({"DEVICE": "abacus"}, "DEVICE"),
+        ({"BACKEND": "abacus"}, "BACKEND"),
+        ({"MODEL": "abacus"}, "MODEL"),
         ({"INPUT": "gone.tif"}, "INPUT"),
     ],
 )
@@ -110,20 +129,101 @@ def test_values_that_make_no_sense_are_refused(
     assert complaint in message
 
 
-def test_models_of_the_user_follow_those_that_are_known(
+def test_models_of_the_user_follow_the_known_ones_of_their_kind(
     algorithm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = ["dehazexl-lite", "dehazexl-base", "dehazexl-small"]
-    for name in ("wetlands", "dehazexl-base"):
-        (tmp_path / f"{name}.json").write_text("{}")
-    for folder, names in ((tmp_path / "none", known), (tmp_path, [*known, "wetlands"])):
+    cards = {
+        "wetlands": "dehazexl-swin-s",
+        "dehazexl-base": "dehazexl-base",
+        "tiny": "distilled",
+        "distilled": "dehazexl-lite",  # the name of a known model: never one of another kind
+        "other": "cyclegan",
+    }
+    for name, architecture in cards.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"architecture": architecture}))
+    own = {"dehazexl": ["wetlands"], "distilled": ["tiny"]}[algorithm.name()]
+    known = KNOWN_MODELS[algorithm.name()]
+    for folder, names in ((tmp_path / "none", known), (tmp_path, [*known, *own])):
         monkeypatch.setenv("DEHAZE_MODELS", str(folder))
 
         fresh = algorithm.create()
         model = fresh.parameterDefinition("MODEL")
 
         assert model.options() == names
-        assert model.defaultValue() == "dehazexl-lite"
+        assert model.defaultValue() == known[0]
+
+
+def test_damaged_cards_are_no_models(
+    algorithm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = KNOWN_MODELS[algorithm.name()][0]
+    sound = json.dumps({"architecture": kind}).encode()
+    damaged = {
+        "empty": b"",
+        "list": b"[]",
+        "nameless": b"{}",
+        "number": b'{"architecture": 7}',
+        "cut": sound[:-1],
+        "binary": b"\xff" + sound,
+        "deep": b"[" * 200_000,
+        "endless": b" " * (256 << 10) + sound,
+    }
+    for name, content in damaged.items():
+        (tmp_path / f"{name}.json").write_bytes(content)
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "sound.json").write_bytes(sound)
+    monkeypatch.setenv("DEHAZE_MODELS", str(tmp_path))
+
+    fresh = algorithm.create()
+
+    assert fresh.parameterDefinition("MODEL").options() == [
+        *KNOWN_MODELS[algorithm.name()],
+        "sound",
+    ]
+
+
+def test_the_engine_is_asked_for_what_was_chosen(
+    algorithm: Any,
+    make_tif: Callable[..., Path],
+    make_engine: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from qgis.core import QgsProcessingContext, QgsProcessingFeedback
+
+    python = make_engine(
+        "import shutil\n"
+        f"shutil.copy(job, {str(tmp_path / 'asked.json')!r})\n"
+        "say('hello', protocol=1, version='0.1.0', pid=os.getpid())\n"
+        "say('result', values={'width': 96, 'height': 64, 'seconds': 1.0, 'mpx_per_second': 0.01,"
+        " 'device': 'cpu'})"
+    )
+    monkeypatch.setenv("DEHAZE_ENGINE_PYTHON", str(python))
+    source, target = make_tif(), tmp_path / "clear.tif"
+    values = {"INPUT": str(source), "OUTPUT": str(target), "STRENGTH": 80, "BACKEND": "onnxruntime"}
+
+    _, is_fine = algorithm.run(values, QgsProcessingContext(), QgsProcessingFeedback(False))
+
+    assert is_fine
+    asked = json.loads((tmp_path / "asked.json").read_text())
+    context = {"context": "auto"} if algorithm.name() == "dehazexl" else {}
+    assert asked["task"] == "run"
+    assert asked["parameters"] == {
+        **context,
+        "source": str(source),
+        "destination": str(target),
+        "model": KNOWN_MODELS[algorithm.name()][0],
+        "strength": 0.8,
+        "device": "auto",
+        "backend": "onnxruntime",
+        "bands": None,
+        "extent": None,
+        "thickness": None,
+        "block_size": None,
+        "memory_limit": None,
+        "threads": None,
+        "creation_options": [],
+    }
 
 
 @pytest.mark.parametrize("bands", [None, [], [1], [3, 2, 1]])

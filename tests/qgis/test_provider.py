@@ -63,6 +63,12 @@ def test_the_provider_names_itself(provider: Any) -> None:
     assert provider.icon().pixmap(16, 16).toImage().pixelColor(8, 8).alpha() == 255
 
 
+def test_the_algorithms_are_those_that_scripts_name(provider: Any) -> None:
+    ids = {algorithm.id() for algorithm in provider.algorithms()}
+
+    assert ids == {"dehaze:dehazexl", "dehaze:distilled", "dehaze:synthesizehaze"}
+
+
 def test_temporary_outputs_are_geotiffs(provider: Any) -> None:
     assert provider.supportedOutputRasterLayerExtensions()[0] == "tif"
     assert provider.defaultRasterFileExtension() == "tif"
