@@ -7,6 +7,7 @@ never pulls in torch.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from dehaze_core.engine import RunSettings, make_plan, run
     from dehaze_core.models import list_models, load_model
     from dehaze_core.scene import open_scene
+
+# PyTorch reads this once, when it makes its first tensor; no later place is early enough. What it
+# is for: `dehaze_core.engine.memory`. Only Linux knows it.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory of the process: how it is handed out, and how much was used."""
+"""Memory of the process: how it is handed out, and how much was used.
+
+Freed memory is kept for the next block, and has to fit it. PyTorch aligns tensors to 64 bytes; for
+this glibc takes a little more than was asked for, and frees both ends again. In 2.36 (bugs 14581
+and 30723) the ends go to a cache of small pieces, where they do not grow together with the hole
+that the tensor leaves: the next tensor of the same size does not fit, and the heap grows, from
+block to block, to twice of what is in use. `dehaze_core` therefore sets THP_MEM_ALLOC_ENABLE, with
+which tensors of 2 MiB and more begin at whole pages. Their ends are too large for the cache. They
+may lie on huge pages besides, which saves the kernel work.
+
+PyTorch reads the variable when it makes its first tensor. In a process that has made some before
+it imports `dehaze_core`, runs take more memory, and are otherwise the same.
+"""
 
 from __future__ import annotations
 
