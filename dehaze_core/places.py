@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the user's own things lie; standard library only, since QGIS looks there, too."""
+"""Where the user's own models lie; standard library only, since QGIS looks there, too."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+
+MOST_CARD_BYTES = 256 << 10
+"""A model card that is larger is damaged or hostile."""
 
 
 def models_folder() -> Path:

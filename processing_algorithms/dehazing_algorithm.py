@@ -8,42 +8,31 @@ from typing import Any
 
 from qgis.core import (
     QgsProcessingContext,
-    QgsProcessingException,
-    QgsProcessingFeedback,
-    QgsProcessingOutputNumber,
     QgsProcessingOutputString,
     QgsProcessingParameterDefinition,
 )
 from qgis.PyQt.QtCore import QCoreApplication
 
 from . import parameters as p
-from .engine_algorithm import EngineAlgorithm, announce, name_layer
-from .layer_style import DEFAULT_STYLE_LOADER, HAZE_THICKNESS, put_style_beside
+from .engine_algorithm import EngineAlgorithm, dress_thickness, name_layer
+from .layer_style import HAZE_THICKNESS, put_style_beside
 from .raster_source import RasterSource
-
-# Declared output -> (key of the engine's report, description).
-NUMBERS = {
-    "WIDTH": ("width", "Width of the output in pixels"),
-    "HEIGHT": ("height", "Height of the output in pixels"),
-    "VALID_FRACTION": ("valid_fraction", "Share of pixels with data, 0 to 1"),
-    "MEAN_THICKNESS": ("mean_thickness", "Mean optical thickness of the haze at 550 nm"),
-    "MEAN_TRANSMISSION": ("mean_transmission", "Mean transmission of the haze, 0 to 1"),
-    "SECONDS": ("seconds", "Duration in seconds"),
-    "MPX_PER_SECOND": ("mpx_per_second", "Speed in megapixels per second"),
-    "RESUMED_BLOCKS": ("resumed_blocks", "Blocks taken over from an interrupted run"),
-}
 
 
 class DehazingAlgorithm(EngineAlgorithm):
     """One that lets the engine dehaze with networks of one kind."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._source: RasterSource | None = None
-
-    def createInstance(self) -> DehazingAlgorithm:
-        """Return a fresh algorithm."""
-        return type(self)()
+    task = "run"
+    numbers = (
+        "WIDTH",
+        "HEIGHT",
+        "VALID_FRACTION",
+        "MEAN_THICKNESS",
+        "MEAN_TRANSMISSION",
+        "SECONDS",
+        "MPX_PER_SECOND",
+        "RESUMED_BLOCKS",
+    )
 
     def tags(self) -> list[str]:
         """Return words that find this algorithm."""
@@ -98,8 +87,7 @@ class DehazingAlgorithm(EngineAlgorithm):
             p.haze_thickness(),
         ):
             self.addParameter(parameter)
-        for name, (_, description) in NUMBERS.items():
-            self.addOutput(QgsProcessingOutputNumber(name, _tr(description)))
+        self.add_numbers()
         self.addOutput(QgsProcessingOutputString("DEVICE_USED", _tr("Device that was used")))
 
     def complaint(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
@@ -108,38 +96,10 @@ class DehazingAlgorithm(EngineAlgorithm):
             parameters, context, (p.OUTPUT, p.THICKNESS)
         )
 
-    def prepareAlgorithm(
-        self,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-        feedback: QgsProcessingFeedback,
-    ) -> bool:
-        """Copy what is needed of the layer, in the thread it lives in."""
-        self._source = self.source_of(parameters, p.INPUT, context)
-        return True
-
-    def processAlgorithm(
-        self,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-        feedback: QgsProcessingFeedback,
-    ) -> dict[str, Any]:
-        """Let the engine do the work; an empty result means cancelled."""
-        settings = self._settings(parameters, context)
-        report = self.ask_engine("run", settings, feedback)
-        if report is None:
-            return {}
-        self._dress_layers(context, settings)
-        announce(report, report["device"], feedback)
-        return self._results(report, settings)
-
-    def _settings(
-        self, parameters: dict[str, Any], context: QgsProcessingContext
+    def settings(
+        self, source: RasterSource, parameters: dict[str, Any], context: QgsProcessingContext
     ) -> dict[str, Any]:
         """Return the engine's settings as JSON values."""
-        source = self._source
-        if source is None:
-            raise QgsProcessingException(self.invalidRasterError(parameters, p.INPUT))
         extent = self.parameterAsExtent(parameters, p.EXTENT, context, source.crs)
         settings: dict[str, Any] = {
             "source": source.path,
@@ -168,24 +128,19 @@ class DehazingAlgorithm(EngineAlgorithm):
             settings[setting] = None if number is None else int(number)
         return settings
 
-    def _dress_layers(self, context: QgsProcessingContext, settings: dict[str, Any]) -> None:
-        """Style layers, and name them after the input."""
-        name = self._source.name if self._source else ""
+    def name_layers(
+        self, name: str, context: QgsProcessingContext, settings: dict[str, Any]
+    ) -> None:
+        """Name the layers that will be loaded after the input, and style them."""
         name_layer(context, settings["destination"], _tr("{name} dehazed").format(name=name))
-        haze = name_layer(
-            context, settings["thickness"], _tr("{name} haze thickness").format(name=name)
-        )
-        if haze is not None:
-            haze.setPostProcessor(DEFAULT_STYLE_LOADER)
+        dress_thickness(context, settings["thickness"], name)
 
-    def _results(self, report: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    def results(self, report: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """Return the outputs that are not numbers."""
         results: dict[str, Any] = {p.OUTPUT: settings["destination"]}
         if settings["thickness"]:
             results[p.THICKNESS] = settings["thickness"]
             put_style_beside(Path(settings["thickness"]), HAZE_THICKNESS)
-        for name, (key, _) in NUMBERS.items():
-            if report.get(key) is not None:
-                results[name] = report[key]
         results["DEVICE_USED"] = report["device"]
         return results
 

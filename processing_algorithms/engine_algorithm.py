@@ -13,6 +13,7 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
+    QgsProcessingOutputNumber,
     QgsProcessingUtils,
 )
 from qgis.PyQt.QtCore import QCoreApplication, QUrl
@@ -22,13 +23,43 @@ from qgis.utils import iface
 from . import parameters as p
 from .engine_client import EngineCancelledError, EngineFailedError, run_task
 from .engine_environment import EngineMissingError, find_engine_python
+from .layer_style import DEFAULT_STYLE_LOADER
 from .raster_source import RasterSource
 
 HELP_PAGES = Path(__file__).with_name("help")
 
+# Output -> (key of the engine's report, description).
+NUMBERS = {
+    "WIDTH": ("width", "Width of the output in pixels"),
+    "HEIGHT": ("height", "Height of the output in pixels"),
+    "VALID_FRACTION": ("valid_fraction", "Share of pixels with data, 0 to 1"),
+    "MEDIAN_THICKNESS": ("median_thickness", "Median optical thickness before terrain"),
+    "MEAN_THICKNESS": ("mean_thickness", "Mean optical thickness of the haze at 550 nm"),
+    "MEAN_TRANSMISSION": ("mean_transmission", "Mean transmission of the haze, 0 to 1"),
+    "SECONDS": ("seconds", "Duration in seconds"),
+    "MPX_PER_SECOND": ("mpx_per_second", "Speed in megapixels per second"),
+    "RESUMED_BLOCKS": ("resumed_blocks", "Blocks taken over from an interrupted run"),
+}
+
 
 class EngineAlgorithm(QgsProcessingAlgorithm):
-    """An algorithm of the group that hands its parameters to the engine as a task."""
+    """An algorithm of the group that hands its parameters to the engine as a task.
+
+    Attributes:
+        task: The task of the protocol.
+        numbers: Outputs out of `NUMBERS`, in the order of their declaration.
+    """
+
+    task = ""
+    numbers: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._source: RasterSource | None = None
+
+    def createInstance(self) -> EngineAlgorithm:
+        """Return a fresh algorithm."""
+        return type(self)()
 
     def group(self) -> str:
         """Return the group in the toolbox."""
@@ -57,6 +88,57 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
         except EngineMissingError as problem:
             return False, _for_reader(str(problem))
         return True, ""
+
+    def prepareAlgorithm(
+        self,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
+    ) -> bool:
+        """Copy what is needed of the layer, in the thread it lives in."""
+        self._source = self.source_of(parameters, p.INPUT, context)
+        return True
+
+    def processAlgorithm(
+        self,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
+    ) -> dict[str, Any]:
+        """Let the engine do the work; an empty result means cancelled."""
+        source = self._source
+        if source is None:
+            raise QgsProcessingException(self.invalidRasterError(parameters, p.INPUT))
+        settings = self.settings(source, parameters, context)
+        report = self.ask_engine(self.task, settings, feedback)
+        if report is None:
+            return {}
+        self.name_layers(source.name, context, settings)
+        announce(report, report.get("device", "CPU"), feedback)
+        reported = ((name, report.get(NUMBERS[name][0])) for name in self.numbers)
+        numbers = {name: value for name, value in reported if value is not None}
+        return {**self.results(report, settings), **numbers}
+
+    def settings(
+        self, source: RasterSource, parameters: dict[str, Any], context: QgsProcessingContext
+    ) -> dict[str, Any]:
+        """Return the engine's settings as JSON values, `destination` among them."""
+        raise NotImplementedError
+
+    def name_layers(
+        self, name: str, context: QgsProcessingContext, settings: dict[str, Any]
+    ) -> None:
+        """Name the layers that will be loaded after the input, and style them."""
+        raise NotImplementedError
+
+    def results(self, report: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """Return the outputs that are not numbers."""
+        raise NotImplementedError
+
+    def add_numbers(self) -> None:
+        """Declare the outputs that are numbers."""
+        for name in self.numbers:
+            self.addOutput(QgsProcessingOutputNumber(name, _tr(NUMBERS[name][1])))
 
     def ask_engine(
         self, task: str, settings: dict[str, Any], feedback: QgsProcessingFeedback
@@ -191,6 +273,13 @@ def name_layer(context: QgsProcessingContext, path: str | None, name: str) -> An
     details = context.layerToLoadOnCompletionDetails(path)
     details.name = name
     return details
+
+
+def dress_thickness(context: QgsProcessingContext, path: str | None, name: str) -> None:
+    """Name and style the layer of the haze thickness of an input of that name."""
+    haze = name_layer(context, path, _tr("{name} haze thickness").format(name=name))
+    if haze is not None:
+        haze.setPostProcessor(DEFAULT_STYLE_LOADER)
 
 
 def announce(report: dict[str, Any], device: str, feedback: QgsProcessingFeedback) -> None:

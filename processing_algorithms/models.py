@@ -8,10 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from ..dehaze_core.places import models_folder
-
-MOST_CARD_BYTES = 256 << 10
-"""The engine refuses larger cards; what is cut off here is no JSON any more."""
+from ..dehaze_core.places import MOST_CARD_BYTES, models_folder
 
 
 class Kind(NamedTuple):
@@ -50,6 +47,7 @@ def _architecture(card: Path) -> str:
     """Return the architecture a model card names; empty for a damaged card."""
     try:
         with card.open("rb") as file:
+            # The engine refuses larger cards; what is cut off here is no JSON any more.
             content = json.loads(file.read(MOST_CARD_BYTES).decode("utf-8"))
     # Deeply nested JSON ends in RecursionError.
     except (OSError, ValueError, RecursionError):

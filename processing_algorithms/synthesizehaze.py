@@ -7,31 +7,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from qgis.core import (
-    QgsProcessingContext,
-    QgsProcessingException,
-    QgsProcessingFeedback,
-    QgsProcessingOutputNumber,
-)
+from qgis.core import QgsProcessingContext, QgsProcessingFeedback
 from qgis.PyQt.QtCore import QCoreApplication
 
 from . import parameters as p
 from . import synthesis_parameters as s
-from .engine_algorithm import EngineAlgorithm, announce, name_layer
-from .layer_style import DEFAULT_STYLE_LOADER, HAZE_THICKNESS, put_style_beside
+from .engine_algorithm import EngineAlgorithm, dress_thickness, name_layer
+from .layer_style import HAZE_THICKNESS, put_style_beside
 from .raster_source import RasterSource
 
-# Declared output -> (key of the engine's report, description).
-NUMBERS = {
-    "WIDTH": ("width", "Width of the output in pixels"),
-    "HEIGHT": ("height", "Height of the output in pixels"),
-    "VALID_FRACTION": ("valid_fraction", "Share of pixels with data, 0 to 1"),
-    "MEDIAN_THICKNESS": ("median_thickness", "Median optical thickness before terrain"),
-    "MEAN_THICKNESS": ("mean_thickness", "Mean optical thickness of the haze at 550 nm"),
-    "SECONDS": ("seconds", "Duration in seconds"),
-    "MPX_PER_SECOND": ("mpx_per_second", "Speed in megapixels per second"),
-    "RESUMED_BLOCKS": ("resumed_blocks", "Blocks taken over from an interrupted run"),
-}
 RASTERS = (p.OUTPUT, p.THICKNESS, s.AIRLIGHT)
 # Kind of haze -> the raster it needs.
 NEEDED = {"texture": s.TEXTURE, "valley": s.DEM}
@@ -40,14 +24,21 @@ NEEDED = {"texture": s.TEXTURE, "valley": s.DEM}
 class SynthesizeHazeAlgorithm(EngineAlgorithm):
     """`dehaze:synthesizehaze`."""
 
+    task = "synthesize"
+    numbers = (
+        "WIDTH",
+        "HEIGHT",
+        "VALID_FRACTION",
+        "MEDIAN_THICKNESS",
+        "MEAN_THICKNESS",
+        "SECONDS",
+        "MPX_PER_SECOND",
+        "RESUMED_BLOCKS",
+    )
+
     def __init__(self) -> None:
         super().__init__()
-        self._source: RasterSource | None = None
         self._companions: dict[str, str] = {}
-
-    def createInstance(self) -> SynthesizeHazeAlgorithm:
-        """Return a fresh algorithm."""
-        return SynthesizeHazeAlgorithm()
 
     def name(self) -> str:
         """Return the id, public for ever."""
@@ -114,8 +105,7 @@ class SynthesizeHazeAlgorithm(EngineAlgorithm):
             s.truth(),
         ):
             self.addParameter(parameter)
-        for name, (_, description) in NUMBERS.items():
-            self.addOutput(QgsProcessingOutputNumber(name, _tr(description)))
+        self.add_numbers()
 
     def complaint(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
         """Return why the values make no sense together; empty if they do."""
@@ -140,34 +130,16 @@ class SynthesizeHazeAlgorithm(EngineAlgorithm):
         feedback: QgsProcessingFeedback,
     ) -> bool:
         """Copy what is needed of the layers, in the thread they live in."""
-        self._source = self.source_of(parameters, p.INPUT, context)
+        is_ready = super().prepareAlgorithm(parameters, context, feedback)
         needed = NEEDED.get(self.parameterAsEnumString(parameters, s.KIND, context))
         if needed is not None:
             self._companions[needed] = self.source_of(parameters, needed, context).path
-        return True
+        return is_ready
 
-    def processAlgorithm(
-        self,
-        parameters: dict[str, Any],
-        context: QgsProcessingContext,
-        feedback: QgsProcessingFeedback,
-    ) -> dict[str, Any]:
-        """Let the engine do the work; an empty result means cancelled."""
-        settings = self._settings(parameters, context)
-        report = self.ask_engine("synthesize", settings, feedback)
-        if report is None:
-            return {}
-        self._dress_layers(context, settings)
-        announce(report, "CPU", feedback)
-        return self._results(report, settings)
-
-    def _settings(
-        self, parameters: dict[str, Any], context: QgsProcessingContext
+    def settings(
+        self, source: RasterSource, parameters: dict[str, Any], context: QgsProcessingContext
     ) -> dict[str, Any]:
         """Return the engine's settings as JSON values."""
-        source = self._source
-        if source is None:
-            raise QgsProcessingException(self.invalidRasterError(parameters, p.INPUT))
         truth = self.parameterAsFileOutput(parameters, s.TRUTH, context)
         settings: dict[str, Any] = {
             "source": source.path,
@@ -219,18 +191,16 @@ class SynthesizeHazeAlgorithm(EngineAlgorithm):
             return []
         return numbers if len(numbers) == 3 and all(0 <= n <= 2 for n in numbers) else []
 
-    def _dress_layers(self, context: QgsProcessingContext, settings: dict[str, Any]) -> None:
-        """Style layers, and name them after the input."""
-        name = self._source.name if self._source else ""
+    def name_layers(
+        self, name: str, context: QgsProcessingContext, settings: dict[str, Any]
+    ) -> None:
+        """Name the layers that will be loaded after the input, and style them."""
         name_layer(context, settings["destination"], _tr("{name} hazy").format(name=name))
         name_layer(context, settings["airlight_output"], _tr("{name} airlight").format(name=name))
-        haze = name_layer(
-            context, settings["thickness_output"], _tr("{name} haze thickness").format(name=name)
-        )
-        if haze is not None:
-            haze.setPostProcessor(DEFAULT_STYLE_LOADER)
+        dress_thickness(context, settings["thickness_output"], name)
 
-    def _results(self, report: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    def results(self, report: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """Return the outputs that are not numbers."""
         results: dict[str, Any] = {p.OUTPUT: settings["destination"]}
         for name, setting in (
             (p.THICKNESS, "thickness_output"),
@@ -241,9 +211,6 @@ class SynthesizeHazeAlgorithm(EngineAlgorithm):
                 results[name] = settings[setting]
         if settings["thickness_output"]:
             put_style_beside(Path(settings["thickness_output"]), HAZE_THICKNESS)
-        for name, (key, _) in NUMBERS.items():
-            if report.get(key) is not None:
-                results[name] = report[key]
         return results
 
 

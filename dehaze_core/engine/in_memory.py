@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dehaze_core.engine.corrections import painted_light
 from dehaze_core.grid.blocks import mirrored
-from dehaze_core.haze.layers import correct, full_resolution
+from dehaze_core.haze.layers import correct
 from dehaze_core.models import load_model
 from dehaze_core.models.dehazexl.lite import DehazeXLLite
 from dehaze_core.models.streaming import (
@@ -129,8 +129,7 @@ def seen_whole(display: Tensor, valid: Tensor, unit_px: int) -> tuple[Tensor, Te
 def _pixel_haze(answer: tuple[HazeMaps, SceneHaze], seen: Tensor, valid: Tensor) -> PixelHaze:
     maps, scene = answer
     height, width = valid.shape
-    luminance = seen.mean(dim=1, keepdim=True)
-    tau, airlight = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
+    tau, airlight = maps.per_pixel(seen)
     return PixelHaze(tau[0, :, :height, :width], airlight[0, :, :height, :width], scene.ratios[0])
 
 

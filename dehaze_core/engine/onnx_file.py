@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from dehaze_core import __version__
 from dehaze_core.engine.aside import put_file, temporary_folder, write_errors
 from dehaze_core.errors import ModelError, OutputError, SettingsError
-from dehaze_core.haze.layers import correct, full_resolution
+from dehaze_core.haze.layers import correct
 from dehaze_core.models import Model, ModelCard, load_model
 from dehaze_core.models.dehazexl.context import ContextNetwork, Keys
 from dehaze_core.models.dehazexl.lite import DehazeXLLite
@@ -141,9 +141,7 @@ class _PhysicalModel(nn.Module):
         hidden = _exact_context(self.context, tokens)
         scene = network.scene_haze(*network.scene_sums(hidden, torch.ones_like(tokens[..., 0])))
         maps = network.decode(skips, network.conditions(tokens, hidden), scene)
-        luminance = rgb.mean(dim=1, keepdim=True)
-        tau, airlight = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
-        clear = correct(srgb_decode(rgb), tau, airlight, scene.ratios)
+        clear = correct(srgb_decode(rgb), *maps.per_pixel(rgb), scene.ratios)
         return srgb_encode(clear.clamp(0.0, 1.0)).clamp(0.0, 1.0)
 
 

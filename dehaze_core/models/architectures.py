@@ -96,7 +96,7 @@ def build_network(architecture: str, config: Mapping[str, Any] | None = None) ->
     kind = find_architecture(architecture)
     default = kind.default.as_dict()
     try:
-        _check_shape(config or {}, default, kind.growth)
+        check_shape(config or {}, default, kind.growth)
         network = kind.network(type(kind.default).from_dict({**default, **(config or {})}))
     except (LookupError, ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise ModelError(
@@ -157,7 +157,17 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def _check_shape(config: Mapping[str, Any], default: Mapping[str, Any], growth: int) -> None:
+def check_shape(config: Mapping[str, Any], default: Mapping[str, Any], growth: int) -> None:
+    """Refuse a configuration that is not like the default one.
+
+    Args:
+        config: Values by name.
+        default: Values of the default configuration.
+        growth: Numbers may be this many times as large.
+
+    Raises:
+        ValueError: A name is unknown, or its value is of another kind or too large.
+    """
     for key, value in config.items():
         if key not in default:
             raise ValueError(f"'{key[:80]}' is unknown, expected one of {', '.join(default)}")

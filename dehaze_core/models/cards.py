@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dehaze_core.errors import ModelError
+from dehaze_core.places import MOST_CARD_BYTES
 
-MOST_CARD_BYTES = 256 << 10
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TYPES = {

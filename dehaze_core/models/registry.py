@@ -29,6 +29,7 @@ from dehaze_core.models.cards import ModelCard, check_name, read_card
 from dehaze_core.models.dehazexl.lite import parameter_count
 from dehaze_core.models.safetensors_header import MOST_HEADER_BYTES, read_outline
 from dehaze_core.models.streaming import StreamedNetwork
+from dehaze_core.models.student.teacher import Teacher
 from dehaze_core.places import models_folder
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -102,7 +103,7 @@ def load_model(name: str, folder: Path | None = None) -> Model:
 
 
 def save_model(
-    network: StreamedNetwork,
+    network: StreamedNetwork | Teacher,
     name: str,
     folder: Path,
     training: dict[str, Any],
@@ -122,7 +123,8 @@ def save_model(
     Returns:
         The card.
     """
-    data = half_precision(network)
+    tensors = {key: value.half().contiguous().cpu() for key, value in network.state_dict().items()}
+    data = save_safetensors(tensors)
     card = ModelCard(
         name=name,
         architecture=network.architecture,
@@ -134,12 +136,6 @@ def save_model(
         limits=limits,
     )
     return write_model(card, data, folder)
-
-
-def half_precision(network: nn.Module) -> bytes:
-    """Return the weights of a network as a safetensors file in half precision."""
-    state = network.state_dict().items()
-    return save_safetensors({key: value.half().contiguous().cpu() for key, value in state})
 
 
 def write_model(card: ModelCard, data: bytes, folder: Path) -> ModelCard:

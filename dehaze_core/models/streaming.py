@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dehaze_core.haze.layers import full_resolution
 from dehaze_core.haze.physics import RGB_WAVELENGTHS, angstrom_ratio
 from dehaze_core.models.config import NetworkConfig
 from dehaze_core.models.dehazexl.context import GlobalContext
@@ -92,6 +93,11 @@ class HazeMaps:
     airlight: Tensor
     presence: Tensor
     edge_slope: Tensor
+
+    def per_pixel(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        """Return thickness (N, 1, H, W) and airlight (N, 3, H, W) of the pixels (N, 3, H, W)."""
+        luminance = rgb.mean(dim=1, keepdim=True)
+        return full_resolution(self.thickness, self.airlight, self.edge_slope, luminance)
 
     def is_finite(self) -> bool:
         """Return whether every value of the maps is a number."""

@@ -6,29 +6,18 @@ Card and weights are those of models (`dehaze_core.models.registry`), in a folde
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dehaze_core.errors import ModelError
-from dehaze_core.models.architectures import check_finite
+from dehaze_core.models.architectures import check_finite, check_shape
 from dehaze_core.models.cards import ModelCard, check_name, read_card
-from dehaze_core.models.dehazexl.lite import parameter_count
-from dehaze_core.models.registry import (
-    WEIGHTS_FOLDER,
-    half_precision,
-    read_weights,
-    refusals_of,
-    write_model,
-)
+from dehaze_core.models.registry import WEIGHTS_FOLDER, read_weights, refusals_of, save_model
 from dehaze_core.models.student.teacher import Teacher, TeacherConfig
 
 TEACHERS_FOLDER = WEIGHTS_FOLDER / "teachers"
 """Where the teachers lie that come with Dehaze."""
-
-ARCHITECTURE = "rfd-teacher"
-"""What the card of a teacher says it is."""
 
 _GROWTH = 8
 """A teacher from a card may be this many times as wide or deep as the published one."""
@@ -44,7 +33,7 @@ class TrainedTeacher:
 
 def teacher_name(config: TeacherConfig) -> str:
     """Return the name a teacher of ours has: separable convolutions are DSC, others MC."""
-    return f"{ARCHITECTURE}-{'dsc' if config.separable else 'mc'}"
+    return f"{Teacher.architecture}-{'dsc' if config.separable else 'mc'}"
 
 
 def load_teacher(name: str) -> TrainedTeacher:
@@ -99,31 +88,19 @@ def save_teacher(
             (MODEL_FOLDER).
     """
     check_finite(network.state_dict())
-    data = half_precision(network)
-    card = ModelCard(
-        name=teacher_name(network.config),
-        architecture=ARCHITECTURE,
-        config=network.config.as_dict(),
-        sha256=hashlib.sha256(data).hexdigest(),
-        parameters=parameter_count(network),
-        training=training,
-        scores=scores,
-    )
-    return write_model(card, data, folder)
+    return save_model(network, teacher_name(network.config), folder, training, scores)
 
 
 def _untrained(card: ModelCard) -> Teacher:
-    if card.architecture != ARCHITECTURE:
+    if card.architecture != Teacher.architecture:
         raise ModelError(
-            f"It is a {card.architecture[:80]!r}, expected a teacher, '{ARCHITECTURE}'.",
+            f"It is a {card.architecture[:80]!r}, expected a teacher, '{Teacher.architecture}'.",
             hint="Name a teacher; models that dehaze guide with --guide model.",
             code="MODEL_ARCHITECTURE",
         )
     default = TeacherConfig().as_dict()
     try:
-        large = [key for key, value in card.config.items() if value > _GROWTH * default[key]]
-        if large:
-            raise ValueError(f"its {', '.join(large)} are more than {_GROWTH} times the usual")
+        check_shape(card.config, default, _GROWTH)
         return Teacher(TeacherConfig.from_dict({**default, **card.config}))
     except (LookupError, ValueError, TypeError) as error:
         raise ModelError(

@@ -9,6 +9,7 @@ compares, or in its features at three depths, as its paper says (Mitheran et al.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +18,13 @@ from torch.nn import functional as F
 
 from dehaze_core.errors import SettingsError
 from dehaze_core.models import load_model
-from dehaze_core.models.streaming import FILL, TOKEN_PX, PaintedImage, StreamedNetwork
+from dehaze_core.models.streaming import PaintedImage, StreamedNetwork
 from dehaze_core.models.student.student import Student
-from dehaze_core.models.student.teacher import SCALE, Teacher
+from dehaze_core.models.student.teacher import SCALE, Teacher, TeacherAnswer
 from dehaze_core.models.teachers import load_teacher
 from dehaze_core.training.affinity import AffinityKind, affinity_loss
 from dehaze_core.training.batches import Batch
-from dehaze_core.training.losses import Guide, restored
+from dehaze_core.training.losses import Guide, as_seen, restored, token_weight
 from dehaze_core.training.recipe import Distillation
 
 CELL_PX = 4
@@ -59,56 +60,61 @@ class Guidance:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputGuide:
+class TeacherGuide(ABC):
+    """Affinities of the student and of a teacher.
+
+    Attributes:
+        teacher: Sees the clear picture, on the device of the training.
+        loss: How affinities are compared.
+    """
+
+    teacher: Teacher
+    loss: AffinityKind
+
+    @abstractmethod
+    def __call__(self, batch: Batch, answer: PaintedImage) -> Tensor:
+        """Return the loss."""
+
+    @torch.no_grad()
+    def taught(self, batch: Batch) -> TeacherAnswer:
+        """Return what the teacher finds in the clear pictures."""
+        answer: TeacherAnswer = self.teacher(as_seen(batch.clear, batch.valid))
+        return answer
+
+
+class OutputGuide(TeacherGuide):
     """Affinities of the student's picture and of the teacher's, as published in code.
 
     With `l2` the norm is divided by the square of the number of positions P: the root of the mean
     square once more by P. So little of it is left (P is 4,096 for a crop of 256 px) that the
     published weight of 0.25 hardly moves anything.
-
-    Attributes:
-        teacher: Sees the clear picture, on the device of the training.
-        loss: How affinities are compared.
     """
-
-    teacher: Teacher
-    loss: AffinityKind
 
     def __call__(self, batch: Batch, answer: PaintedImage) -> Tensor:
         """Return the loss."""
-        with torch.no_grad():
-            wanted = _positions(self.teacher(_clear(batch)).image, SCALE * CELL_PX)
+        wanted = _positions(self.taught(batch).image, SCALE * CELL_PX)
         loss = affinity_loss(_positions(answer.clear, CELL_PX), wanted, self.loss, _whole(batch))
         return loss / wanted.shape[-1] if self.loss == "l2" else loss
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureGuide:
+class FeatureGuide(TeacherGuide):
     """Affinities of the features of three depths, the mean over them, as the paper says.
 
     Features are brought to length 1 at every position, so that affinities are cosines and their
     scale, which differs between networks and layers, has no part in it.
-
-    Attributes:
-        teacher: Sees the clear picture, on the device of the training.
-        loss: How affinities are compared.
     """
-
-    teacher: Teacher
-    loss: AffinityKind
 
     def __call__(self, batch: Batch, answer: PaintedImage) -> Tensor:
         """Return the loss."""
-        with torch.no_grad():
-            seen = self.teacher(_clear(batch))
-            wanted = [
-                F.normalize(_positions(features, cell), dim=1)
-                for features, cell in (
-                    (seen.first, CELL_PX),
-                    (seen.mid, CELL_PX),
-                    (seen.image, SCALE * CELL_PX),
-                )
-            ]
+        seen = self.taught(batch)
+        wanted = [
+            F.normalize(_positions(features, cell), dim=1)
+            for features, cell in (
+                (seen.first, CELL_PX),
+                (seen.mid, CELL_PX),
+                (seen.image, SCALE * CELL_PX),
+            )
+        ]
         whole = _whole(batch)
         losses = [
             affinity_loss(F.normalize(_positions(own, CELL_PX), dim=1), theirs, self.loss, whole)
@@ -130,9 +136,9 @@ class ModelGuide:
     def __call__(self, batch: Batch, answer: PaintedImage) -> Tensor:
         """Return the loss over valid pixels, in display values."""
         valid = batch.valid.float()
-        seen = torch.where(batch.valid, batch.hazy.float() / 255, FILL)
+        seen = as_seen(batch.hazy, batch.valid)
         with torch.no_grad():
-            found = self.network(seen, valid, F.avg_pool2d(valid, TOKEN_PX)[:, 0])
+            found = self.network(seen, valid, token_weight(valid))
             wanted = restored(found, seen).clamp(0.0, 1.0)
         difference = (answer.clear.float() - wanted).abs().mean(dim=1, keepdim=True)
         return (difference * valid).sum() / valid.sum().clamp_min(1.0)
@@ -185,11 +191,6 @@ def refuse_unguidable(network: StreamedNetwork, kind: str) -> None:
             hint=f"Train 'distilled' with outer = {_SCALES}, or choose the guide 'outputs' or "
             "'model'.",
         )
-
-
-def _clear(batch: Batch) -> Tensor:
-    """Return the clear pictures (N, 3, H, W) as a network sees them."""
-    return torch.where(batch.valid, batch.clear.float() / 255, FILL)
 
 
 def _positions(features: Tensor, cell: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dehaze_core.haze.layers import at_phase, correct, full_resolution
+from dehaze_core.haze.layers import at_phase, correct
 from dehaze_core.models.streaming import (
     FILL,
     HAZE_PX,
@@ -53,6 +53,16 @@ class Guide(Protocol):
         """
 
 
+def as_seen(pictures: Tensor, valid: Tensor) -> Tensor:
+    """Return pictures (N, 3, H, W) uint8 as a network sees them where (N, 1, H, W) bool is true."""
+    return torch.where(valid, pictures.float() / 255, FILL)
+
+
+def token_weight(valid: Tensor) -> Tensor:
+    """Return the share of valid pixels, (N, 1, H, W) float32, of every token, (N, H/32, W/32)."""
+    return F.avg_pool2d(valid, TOKEN_PX)[:, 0]
+
+
 def evaluate(
     model: StreamedNetwork,
     batch: Batch,
@@ -72,23 +82,23 @@ def evaluate(
         guide: What a network that paints is compared with beside the truth; nothing if None.
     """
     valid = batch.valid.float()
-    seen = torch.where(batch.valid, batch.hazy.float() / 255, FILL)
-    answer = model(seen, valid, F.avg_pool2d(valid, TOKEN_PX)[:, 0], budget)
+    seen = as_seen(batch.hazy, batch.valid)
+    answer = model(seen, valid, token_weight(valid), budget)
     if isinstance(answer, PaintedImage):
         image = _image_loss(answer.clear.float(), batch.clear, valid, weights)
         return image if guide is None else Outcome(image.loss + guide(batch, answer), image.mse)
     maps, scene = answer
-    luminance = seen.mean(dim=1, keepdim=True)
-    cells = maps.thickness, maps.airlight, maps.edge_slope, luminance
     quarter = F.avg_pool2d(valid, HAZE_PX)
     if phase is None:
-        step, row, col, haze = 1, 0, 0, full_resolution(*cells)
+        step, row, col = 1, 0, 0
+        tau, airlight = maps.per_pixel(seen)
     else:
-        step, (row, col), haze = HAZE_PX, phase, at_phase(*cells, phase)
+        step, (row, col), luminance = HAZE_PX, phase, seen.mean(dim=1, keepdim=True)
+        tau, airlight = at_phase(maps.thickness, maps.airlight, maps.edge_slope, luminance, phase)
     chosen = (..., slice(row, None, step), slice(col, None, step))
-    linear = correct(srgb_decode(seen[chosen]), *haze, scene.ratios)
-    restored = srgb_encode(_softly_clipped(linear))
-    image = _image_loss(restored, batch.clear[chosen], valid[chosen], weights, step)
+    linear = correct(srgb_decode(seen[chosen]), tau, airlight, scene.ratios)
+    clear = srgb_encode(_softly_clipped(linear))
+    image = _image_loss(clear, batch.clear[chosen], valid[chosen], weights, step)
     return Outcome(image.loss + _haze_loss(maps, scene, batch, quarter, weights), image.mse)
 
 
@@ -102,9 +112,7 @@ def restored(answer: PaintedImage | tuple[HazeMaps, SceneHaze], seen: Tensor) ->
     if isinstance(answer, PaintedImage):
         return answer.clear.float()
     maps, scene = answer
-    luminance = seen.mean(dim=1, keepdim=True)
-    haze = full_resolution(maps.thickness, maps.airlight, maps.edge_slope, luminance)
-    return srgb_encode(correct(srgb_decode(seen), *haze, scene.ratios))
+    return srgb_encode(correct(srgb_decode(seen), *maps.per_pixel(seen), scene.ratios))
 
 
 def _image_loss(

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from dehaze_core.engine.device import choose_device, for_training, use_threads
+from dehaze_core.engine.device import Device, choose_device, for_training, use_threads
 from dehaze_core.engine.memory import keep_freed_memory
 from dehaze_core.engine.settings import DeviceChoice
 from dehaze_core.models import Model, ModelCard, save_model
@@ -73,14 +73,8 @@ def train(
     Raises:
         DehazeError: There are no images, or a setting is wrong.
     """
-    keep_freed_memory()
-    use_threads(threads)
-    place = for_training(choose_device(cast(DeviceChoice, device)))
-    clear, validation = load_images(folders.data)
-    report(
-        f"{len(clear)} images of {len(clear.sites)} sites to train on, {len(validation)} of "
-        f"{len(validation.sites)} held out; {place.description}"
-    )
+    chosen, clear, validation = begin(folders.data, device, threads, report)
+    place = for_training(chosen)
     textures = load_textures(folders.textures) if folders.textures is not None else []
     trainer = Trainer(
         recipe,
@@ -109,6 +103,31 @@ def train(
         facts["start"] = {"sha256": start.card.sha256, "training": start.card.training}
     scores = {"held_out": trainer.validate()}
     return save_model(network, recipe.architecture, folders.out, facts, scores, LIMITS)
+
+
+def begin(
+    data: Path, device: str, threads: int | None, report: Callable[[str], None]
+) -> tuple[Device, ImagePool, ImagePool]:
+    """Choose where to train and load the clear images: those to train on, and those held out.
+
+    Args:
+        data: Clear RGB images.
+        device: `auto`, `cpu` or `cuda`.
+        threads: CPU threads, all cores if None.
+        report: Receives a line about both.
+
+    Raises:
+        DehazeError: There is no such device, or there are no images.
+    """
+    keep_freed_memory()
+    use_threads(threads)
+    place = choose_device(cast(DeviceChoice, device))
+    clear, held_out = load_images(data)
+    report(
+        f"{len(clear)} images of {len(clear.sites)} sites to train on, {len(held_out)} of "
+        f"{len(held_out.sites)} held out; {place.description}"
+    )
+    return place, clear, held_out
 
 
 def data_facts(folder: Path, clear: ImagePool, validation: ImagePool) -> dict[str, Any]:

@@ -13,23 +13,19 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dehaze_core.engine.device import choose_device, use_threads
-from dehaze_core.engine.memory import keep_freed_memory
-from dehaze_core.engine.settings import DeviceChoice
 from dehaze_core.errors import SettingsError
 from dehaze_core.models import ModelCard
 from dehaze_core.models.student.teacher import SCALE, Teacher, TeacherConfig
 from dehaze_core.models.teachers import save_teacher
-from dehaze_core.training.imagery import ImagePool, load_images
+from dehaze_core.training.imagery import ImagePool
 from dehaze_core.training.loop import schedule
-from dehaze_core.training.session import data_facts
+from dehaze_core.training.session import begin, data_facts
 
 HELD_OUT_CROPS = 32
 """Crops of held-out sites on which a teacher is scored."""
@@ -98,14 +94,7 @@ def train_teacher(
     Raises:
         DehazeError: There are no images, a setting is wrong, or the training has diverged.
     """
-    keep_freed_memory()
-    use_threads(threads)
-    place = choose_device(cast(DeviceChoice, device))
-    clear, held_out = load_images(data)
-    report(
-        f"{len(clear)} images of {len(clear.sites)} sites to train on, {len(held_out)} of "
-        f"{len(held_out.sites)} held out; {place.description}"
-    )
+    place, clear, held_out = begin(data, device, threads, report)
     rng = np.random.default_rng(recipe.seed)
     fine = draw(held_out, rng, recipe.side, HELD_OUT_CROPS).to(place.torch)
     torch.manual_seed(recipe.seed)

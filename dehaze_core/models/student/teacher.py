@@ -64,6 +64,8 @@ class Teacher(nn.Module):
         config: Bands, widths and depth.
     """
 
+    architecture = "rfd-teacher"
+
     def __init__(self, config: TeacherConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or TeacherConfig()
