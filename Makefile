@@ -63,9 +63,9 @@ plugin: engine ## assemble the QGIS plugin: build/plugin/dehaze and its zip
 link: engine ## link the plugin into your QGIS profile, for development
 	$(ENGINE) scripts/assemble_plugin.py --link
 
-train-lite: engine ## train the shipped model again; DATA=dir TEXTURES=dir OUT=dir MINUTES=n RECIPE=lite-cpu
+train-lite: engine ## train the shipped model again; DATA=dir TEXTURES=dir OUT=dir STEPS=n RECIPE=lite-cpu
 	.venv/engine/bin/dehaze train dehazexl-lite --recipe "$(or $(RECIPE),lite-cpu)" --data "$(DATA)" \
-	  $(if $(TEXTURES),--textures "$(TEXTURES)") $(if $(MINUTES),--minutes $(MINUTES)) --out "$(or $(OUT),build/train)"
+	  $(if $(TEXTURES),--textures "$(TEXTURES)") $(if $(STEPS),--steps $(STEPS)) --out "$(or $(OUT),build/train)"
 
 train-smoke: engine ## five minutes of training on procedural ground: does it learn?
 	$(ENGINE) scripts/train_smoke.py $(if $(MINUTES),--minutes $(MINUTES))

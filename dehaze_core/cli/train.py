@@ -45,7 +45,10 @@ def train(
         str | None, typer.Option(help="Name of a recipe, such as lite-cpu, or a TOML file.")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Time budget instead of the recipe's, resumes included.")
+        float | None, typer.Option(help="Budget instead of the recipe's, resumes included.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="The same in steps: equal on every machine.")
     ] = None,
     textures: Annotated[
         Path | None, typer.Option(help="Folder of grey images of real haze thickness.")
@@ -83,6 +86,7 @@ def train(
 
     A teacher learns to double the resolution of clear images, and is trained in one piece.
     """
+    from dehaze_core.training.budget import Budget
     from dehaze_core.training.recipe import load_recipe
     from dehaze_core.training.session import TrainFolders
     from dehaze_core.training.session import train as train_network
@@ -90,7 +94,8 @@ def train(
 
     if model == TEACHER:
         _refuse(model, recipe=recipe, textures=textures, start=start, guide=guide, teacher=teacher)
-        changes = {"minutes": minutes, "seed": seed}
+        budget = None if minutes is None and steps is None else Budget(minutes, steps)
+        changes = {"budget": budget, "seed": seed}
         _train_teacher(data, out, separable is not False, changes, device, threads)
         return
     if model not in RECIPES:
@@ -98,7 +103,7 @@ def train(
             f"Model '{model}' cannot be trained; known are {', '.join((*RECIPES, TEACHER))}."
         )
     _refuse(model, separable=separable)
-    chosen = load_recipe(recipe or RECIPES[model], minutes=minutes, seed=seed)
+    chosen = load_recipe(recipe or RECIPES[model], minutes=minutes, steps=steps, seed=seed)
     if chosen.architecture != model:
         raise SettingsError(
             f"The recipe {recipe} is for {chosen.architecture}, not for {model}.",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The training loop: budgeted by time, resumable, with averaged weights."""
+"""The training loop: with a budget, resumable, with averaged weights."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from dehaze_core.errors import SettingsError
 from dehaze_core.models.architectures import build_network
 from dehaze_core.models.streaming import HAZE_PX, StreamedNetwork
 from dehaze_core.training.batches import Batch, HazyBatches, StepSampler, stack
+from dehaze_core.training.budget import schedule
 from dehaze_core.training.distillation import find_guidance, refuse_unguidable
 from dehaze_core.training.log import LOSS, MINUTES, TrainLog
 from dehaze_core.training.losses import evaluate
@@ -50,7 +51,7 @@ class TrainState:
 
 
 class Trainer:
-    """Trains a network until its time budget is used up or it has stopped to learn.
+    """Trains a network until its budget is used up or it has stopped to learn.
 
     With a recipe that has patience, the averaged weights of the lowest held-out loss are kept as
     `best.pt`, and a training that ends early returns those.
@@ -103,7 +104,7 @@ class Trainer:
     def run(self) -> StreamedNetwork:
         """Train to the end and return the averaged network."""
         state, recipe = self.state, self.recipe
-        budget, pause = recipe.minutes * 60, recipe.validate_every * 60
+        budget, pause = recipe.budget, recipe.validate_every * 60
         if state.step == 0:
             self._validate_and_save(math.nan)
         loader = DataLoader(
@@ -117,11 +118,11 @@ class Trainer:
         tick = time.monotonic()
         next_validation = state.seconds + pause
         for batch in loader:
-            losses.append(self._step(batch, state.seconds / budget))
+            losses.append(self._step(batch, budget.used(state.step, state.seconds)))
             now = time.monotonic()
             state.seconds += now - tick
             tick = now
-            done = state.seconds >= budget
+            done = budget.used(state.step, state.seconds) >= 1
             if state.seconds >= next_validation or done:
                 self._validate_and_save(sum(losses) / len(losses))
                 losses.clear()
@@ -282,20 +283,6 @@ def _recompute_stages(model: StreamedNetwork) -> None:
     """Keep only the inputs of the encoder's and decoder's stages for the way back."""
     for stage in model.stages():
         stage.forward = partial(checkpoint, stage.forward, use_reentrant=False)
-
-
-def schedule(progress: float, warmup: float) -> float:
-    """Return the learning rate as a share of its peak: a line upwards, then half a cosine to 1 %.
-
-    Args:
-        progress: Share of the training that is done.
-        warmup: Share in which the rate rises.
-    """
-    if progress < warmup:
-        return progress / warmup
-    return 0.01 + 0.99 * 0.5 * (
-        1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))
-    )
 
 
 @torch.no_grad()

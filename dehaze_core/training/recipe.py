@@ -22,6 +22,7 @@ from dehaze_core.models.config import NetworkConfig
 from dehaze_core.models.dehazexl.lite import LiteConfig
 from dehaze_core.models.streaming import TOKEN_PX
 from dehaze_core.training.affinity import AffinityKind
+from dehaze_core.training.budget import Budget
 
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 _LITE = "dehazexl-lite"
@@ -150,7 +151,9 @@ class TrainRecipe:
     """Everything that shapes a training run.
 
     Attributes:
-        minutes: Time budget over all resumed parts; the learning rate follows it.
+        minutes: Budget over all resumed parts, which the learning rate follows; None for one of
+            steps.
+        steps: The same in steps; None for a budget of minutes.
         architecture: Kind of network, one of `dehaze_core.models.architectures`.
         learning_rate: Peak rate of AdamW.
         warmup: Share of the budget in which the rate rises.
@@ -171,7 +174,8 @@ class TrainRecipe:
         distillation: What guides the network beside the truth; nothing if None.
     """
 
-    minutes: float
+    minutes: float | None = None
+    steps: int | None = None
     architecture: str = _LITE
     learning_rate: float = 1e-3
     warmup: float = 0.02
@@ -195,6 +199,12 @@ class TrainRecipe:
             value = getattr(self, name)
             if type(value) not in kinds or not is_right(value):
                 raise SettingsError(f"'{name}' of a recipe is {value!r}, expected {wanted}.")
+        Budget(self.minutes, self.steps)  # one of both, in range
+
+    @property
+    def budget(self) -> Budget:
+        """How long the training lasts."""
+        return Budget(self.minutes, self.steps)
 
     def guided_by(self, kind: str | None, source: str | None) -> TrainRecipe:
         """Return the recipe with another guide.
@@ -233,10 +243,17 @@ class TrainRecipe:
         return asdict(self)
 
 
-_FREE = ("minutes", "workers", "validate_every", "patience", "checkpointing", "clear_in_use")
+_FREE = (
+    "minutes",
+    "steps",
+    "workers",
+    "validate_every",
+    "patience",
+    "checkpointing",
+    "clear_in_use",
+)
 _NUMBER = (int, float)
 _RANGES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
-    "minutes": (_NUMBER, lambda v: 0 < v < math.inf, "> 0"),
     "learning_rate": (_NUMBER, lambda v: 0 < v < math.inf, "> 0"),
     "warmup": (_NUMBER, lambda v: 0 <= v < 1, "0 or more and less than 1"),
     "weight_decay": (_NUMBER, lambda v: 0 <= v < math.inf, ">= 0"),
@@ -257,7 +274,8 @@ def load_recipe(name: str, **changes: Any) -> TrainRecipe:  # noqa: ANN401 - fie
 
     Args:
         name: Name of a recipe of ours, or path of a TOML file.
-        changes: Values that replace those of the file, None for none.
+        changes: Values that replace those of the file, None for none; `minutes` take the place of
+            `steps`, and the other way round.
 
     Raises:
         SettingsError: There is no such recipe, or it has unknown or wrong values.
@@ -274,6 +292,10 @@ def load_recipe(name: str, **changes: Any) -> TrainRecipe:  # noqa: ANN401 - fie
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The recipe {path} is not TOML: {error}.") from error
+    given = {name: value for name, value in changes.items() if value is not None}
+    if {"minutes", "steps"} & set(given):
+        data = {name: value for name, value in data.items() if name not in ("minutes", "steps")}
+    data.update(given)
     parts = {
         "batches": _part(BatchRecipe, data.pop("batches", {}), path),
         "weights": _part(LossWeights, data.pop("loss", {}), path),
@@ -282,7 +304,7 @@ def load_recipe(name: str, **changes: Any) -> TrainRecipe:  # noqa: ANN401 - fie
     if "distillation" in data:
         parts["distillation"] = _part(Distillation, data["distillation"], path)
     recipe: TrainRecipe = _part(TrainRecipe, {**data, **parts}, path)
-    return replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+    return recipe
 
 
 def _config(architecture: object, data: object, path: Path) -> NetworkConfig:

@@ -61,7 +61,7 @@ def train(
 
     Args:
         folders: Where to read and write.
-        recipe: Time budget, seed and everything else that shapes the run.
+        recipe: Budget, seed and everything else that shapes the run.
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads, all cores if None.
         report: Receives lines of text.

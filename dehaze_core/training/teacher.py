@@ -8,7 +8,6 @@ display values; the published code enlarges pictures by interpolation and learns
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -23,8 +22,8 @@ from dehaze_core.errors import SettingsError
 from dehaze_core.models import ModelCard
 from dehaze_core.models.student.teacher import SCALE, Teacher, TeacherConfig
 from dehaze_core.models.teachers import save_teacher
+from dehaze_core.training.budget import Budget, schedule
 from dehaze_core.training.imagery import ImagePool
-from dehaze_core.training.loop import schedule
 from dehaze_core.training.session import begin, data_facts
 
 HELD_OUT_CROPS = 32
@@ -40,7 +39,7 @@ class TeacherRecipe:
     """What shapes the training of a teacher.
 
     Attributes:
-        minutes: Time budget; the learning rate follows it.
+        budget: How long it lasts; the learning rate follows.
         learning_rate: Peak rate of AdamW.
         clip: Largest gradient norm.
         side: Side of the fine crops in px.
@@ -52,7 +51,7 @@ class TeacherRecipe:
         SettingsError: A value is out of range.
     """
 
-    minutes: float = 20.0
+    budget: Budget = field(default_factory=lambda: Budget(steps=10_000))
     learning_rate: float = 5e-3
     clip: float = 1.0
     side: int = 64
@@ -62,8 +61,6 @@ class TeacherRecipe:
 
     def __post_init__(self) -> None:
         """Check what a user can choose."""
-        if not 0 < self.minutes < math.inf:
-            raise SettingsError(f"'minutes' is {self.minutes!r}, expected > 0.")
         if self.seed < 0:
             raise SettingsError(f"'seed' is {self.seed!r}, expected a whole number >= 0.")
         if self.config.bands != _BANDS:
@@ -83,7 +80,7 @@ def train_teacher(
     Args:
         data: Clear RGB images.
         out: Folder for weights and card.
-        recipe: Time budget, seed and everything else that shapes the run.
+        recipe: Budget, seed and everything else that shapes the run.
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads, all cores if None.
         report: Receives lines of text.
@@ -99,11 +96,11 @@ def train_teacher(
     fine = draw(held_out, rng, recipe.side, HELD_OUT_CROPS).to(place.torch)
     torch.manual_seed(recipe.seed)
     network = Teacher(recipe.config).to(place.torch)
-    steps = _learn(network, clear, fine, recipe, report)
+    steps, seconds = _learn(network, clear, fine, recipe, report)
     facts = {
         **data_facts(data, clear, held_out),
         "steps": steps,
-        "minutes": recipe.minutes,
+        "minutes": round(seconds / 60, 1),
         "hardware": f"{place.description}, torch {torch.__version__}",
         "recipe": asdict(recipe),
     }
@@ -117,16 +114,16 @@ def _learn(
     held_out: Tensor,
     recipe: TeacherRecipe,
     report: Callable[[str], None],
-) -> int:
-    """Train a network until its time is used up, and return the number of steps."""
+) -> tuple[int, float]:
+    """Train a network until its budget is used up, and return the steps and seconds it took."""
     # In float32 on every device: the error of a good teacher is below the steps of half precision.
     optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=0.0)
     rng = np.random.default_rng((recipe.seed, 1))
-    budget, began, steps, reports = recipe.minutes * 60, time.monotonic(), 0, 0
-    while (progress := (time.monotonic() - began) / budget) < 1:
+    budget, began, steps, reports = recipe.budget, time.monotonic(), 0, 0
+    while (progress := budget.used(steps, time.monotonic() - began)) < 1:
         if progress * _REPORTS >= reports:
             reports = int(progress * _REPORTS) + 1
-            report(f"minutes {progress * recipe.minutes:.2f}  {_compared(network, held_out)}")
+            report(f"step {steps}  {_compared(network, held_out)}")
         fine = draw(clear, rng, recipe.side, recipe.count).to(held_out.device)
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * schedule(progress, _WARMUP)
@@ -137,7 +134,7 @@ def _learn(
         optimiser.step()
         steps += 1
     report(f"{steps} steps  {_compared(network, held_out)}")
-    return steps
+    return steps, time.monotonic() - began
 
 
 def draw(pool: ImagePool, rng: np.random.Generator, side: int, count: int) -> Tensor:

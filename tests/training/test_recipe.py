@@ -22,11 +22,15 @@ def test_recipes_of_ours_can_be_read(path: Path) -> None:
     recipe = load_recipe(path.stem)
 
     assert recipe == load_recipe(str(path))
-    assert recipe.minutes > 0
+    assert recipe.budget.used(10**9, 10**9) > 1
 
 
 def test_the_defaults_are_the_recipe_of_the_shipped_weights() -> None:
-    assert load_recipe("lite-cpu", minutes=7, seed=None) == TrainRecipe(minutes=7)
+    assert load_recipe("lite-cpu", steps=7, seed=None) == TrainRecipe(steps=7)
+
+
+def test_a_budget_of_minutes_takes_the_place_of_steps() -> None:
+    assert load_recipe("lite-cpu", minutes=7) == TrainRecipe(minutes=7)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +38,9 @@ def test_the_defaults_are_the_recipe_of_the_shipped_weights() -> None:
     [
         ("minutes = 1\nspeed = 3", "has speed, expected only architecture"),
         ("minutes = 1\n[loss]\nbeauty = 1.0", "has beauty, expected only airlight"),
-        ("seed = 1", "cannot be used: .*minutes"),
+        ("seed = 1", "'minutes' None and 'steps' None, expected one of both"),
+        ("minutes = 1\nsteps = 2", "'minutes' 1 and 'steps' 2, expected one of both"),
+        ("steps = 2.0", "'steps' .* 2.0, expected a whole number > 0"),
         ("minutes = -1", "expected > 0"),
         ("minutes = 1\nlearning_rate = 'x'", "'learning_rate' .* 'x', expected > 0"),
         ("minutes = 1\nlearning_rate = true", "expected > 0"),

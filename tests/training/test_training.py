@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from dehaze_core.engine.device import choose_device
 from dehaze_core.errors import SettingsError
 from dehaze_core.haze.noise import fractal_noise
 from dehaze_core.models import load_model
 from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
-from dehaze_core.training.batches import HazyBatches, stack
+from dehaze_core.training.batches import HazyBatches, StepSampler, stack
 from dehaze_core.training.imagery import ImagePool
 from dehaze_core.training.log import TrainLog
 from dehaze_core.training.loop import Trainer, _recompute_stages
@@ -100,6 +102,21 @@ def test_a_stopped_training_goes_on(tmp_path: Path, batches: HazyBatches) -> Non
     assert second.state.step > steps
     assert [row["step"] for row in TrainLog(tmp_path).rows()] == [0, steps, second.state.step]
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_a_training_of_steps_is_the_same_when_it_is_stopped(
+    tmp_path: Path, batches: HazyBatches
+) -> None:
+    recipe = replace(RECIPE, minutes=None, steps=4)
+    whole = trainer(tmp_path / "whole", batches, recipe).run().state_dict()
+    first = trainer(tmp_path / "parts", batches, recipe)
+    for batch in islice(DataLoader(batches, batch_size=None, sampler=StepSampler(0)), 2):
+        first._step(batch, recipe.budget.used(first.state.step, 0.0))
+    first._save()
+
+    parts = trainer(tmp_path / "parts", batches, recipe).run().state_dict()
+
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
 @pytest.mark.parametrize(
