@@ -15,16 +15,19 @@ from dehaze_core.grid import BlockGrid
 from dehaze_core.models.streaming import TOKEN_PX, OverviewNetwork, StreamedNetwork
 from dehaze_core.scene import GDAL_CACHE_MIB, Frame, gdal_cache_mib
 
-DEFAULT_MEMORY_MIB = 1800
+DEFAULT_MEMORY_MIB = 1500
 """Memory a run takes at most, unless told otherwise or the smallest blocks need more; larger blocks
 gain little."""
 
-PROCESS_MIB = 700
-"""Python, PyTorch, GDAL with its usual cache, context, the final file.
+PROCESS_MIB = 400
+"""Python, PyTorch, GDAL with its usual cache.
 
 Fitted, as the footprint of the networks, to the peaks that `python -m benchmarks.speed file --block
 N` prints.
 """
+
+FINAL_MIB = 420
+"""Writing and checking the final file, when no block is in memory."""
 
 DEVICE_MIB = 570
 """Libraries and context on a CUDA device."""
@@ -53,7 +56,7 @@ def memory_mib(frame: Frame, size: int, network: StreamedNetwork) -> int:
     # And so is the overview looked at.
     overview = _overview_px(frame, network) * network.footprint.bytes_per_px
     fixed = PROCESS_MIB + network.footprint.fixed_mib + gdal_cache_mib(frame) - GDAL_CACHE_MIB
-    return fixed + int(max(blocks, tokens, overview) / MIB)
+    return fixed + max(FINAL_MIB, int(max(blocks, tokens, overview) / MIB))
 
 
 def device_mib(frame: Frame, size: int, network: StreamedNetwork) -> int:

@@ -7,6 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from dehaze_core.engine.memory import release_freed_memory
+
+RELEASE_EVERY = 16
+"""Items after which freed memory goes back to the system. Holes that nothing fits add up otherwise,
+and a raster of more blocks would take more memory."""
+
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 Result = TypeVar("Result")
@@ -34,7 +40,7 @@ def run_blocks(
         Every item once its result is stored.
     """
     with ThreadPoolExecutor(1, "load") as loader, ThreadPoolExecutor(1, "store") as storer:
-        queue = iter(items)
+        queue, done = iter(items), 0
         item = next(queue, None)
         loading = None if item is None else loader.submit(load, item)
         storing: tuple[Item, Future[None]] | None = None
@@ -50,6 +56,9 @@ def run_blocks(
             storing = (item, storer.submit(store, item, result))
             del result
             item = following
+            done += 1
+            if done % RELEASE_EVERY == 0:
+                release_freed_memory()
         if storing is not None:
             storing[1].result()
             yield storing[0]

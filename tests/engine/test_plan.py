@@ -130,8 +130,8 @@ def test_a_network_may_need_more_than_the_default_memory(
     plan = draw_plan(frame, model, cpu, settings())
 
     assert forecast.DEFAULT_MEMORY_MIB < plan.memory_mib < 4800
-    memory.available = 3000 * forecast.MIB
-    with pytest.raises(ResourceError, match="1800 MiB may be used"):
+    memory.available = 2000 * forecast.MIB
+    with pytest.raises(ResourceError, match="1200 MiB may be used"):
         draw_plan(frame, model, cpu, settings())
 
 
