@@ -11,6 +11,7 @@ from typing import Any
 
 from qgis.core import (
     Qgis,
+    QgsProcessing,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterNumber,
     QgsProcessingProvider,
@@ -31,6 +32,9 @@ NUMBER_DOUBLE = _member(
 )
 NUMBER_INTEGER = _member(
     "ProcessingNumberParameterType", "Integer", QgsProcessingParameterNumber, "Integer"
+)
+VECTOR_POLYGON = _member(
+    "ProcessingSourceType", "VectorPolygon", QgsProcessing, "TypeVectorPolygon"
 )
 
 

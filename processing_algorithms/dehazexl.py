@@ -50,7 +50,7 @@ class DehazeXLAlgorithm(DehazingAlgorithm):
 
     def own_parameters(self) -> tuple[QgsProcessingParameterDefinition, ...]:
         """Return the advanced parameters that only networks of this kind have."""
-        return (p.global_context(),)
+        return p.global_context(), p.backend()
 
 
 def _tr(text: str) -> str:

@@ -20,9 +20,14 @@ from .raster_source import RasterSource
 
 
 class DehazingAlgorithm(EngineAlgorithm):
-    """One that lets the engine dehaze with networks of one kind."""
+    """One that lets the engine dehaze with networks of one kind.
+
+    Attributes:
+        rasters: Parameters that are raster layers.
+    """
 
     task = "run"
+    rasters: tuple[str, ...] = (p.INPUT,)
     numbers = (
         "WIDTH",
         "HEIGHT",
@@ -64,6 +69,10 @@ class DehazingAlgorithm(EngineAlgorithm):
         """Return the choice of one of the models of this kind."""
         raise NotImplementedError
 
+    def guides(self) -> tuple[QgsProcessingParameterDefinition, ...]:
+        """Return the parameters that say what guides networks of this kind."""
+        return ()
+
     def own_parameters(self) -> tuple[QgsProcessingParameterDefinition, ...]:
         """Return the advanced parameters that only networks of this kind have."""
         return ()
@@ -75,10 +84,10 @@ class DehazingAlgorithm(EngineAlgorithm):
             p.model_bands(),
             p.extent(),
             self.model(),
+            *self.guides(),
             p.strength(),
             p.device(),
             *self.own_parameters(),
-            p.backend(),
             p.block_size(),
             p.memory_limit(),
             p.threads(),
@@ -93,7 +102,7 @@ class DehazingAlgorithm(EngineAlgorithm):
     def complaint(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
         """Return why the values make no sense together; empty if they do."""
         return self.complaint_about_bands(parameters, context) or self.complaint_about_files(
-            parameters, context, (p.OUTPUT, p.THICKNESS)
+            parameters, context, (p.OUTPUT, p.THICKNESS), self.rasters
         )
 
     def settings(
@@ -116,7 +125,7 @@ class DehazingAlgorithm(EngineAlgorithm):
             ("context", p.CONTEXT),
             ("backend", p.BACKEND),
         ):
-            # Not every kind of network has a choice of context.
+            # Not every kind of network has every choice.
             if self.parameterDefinition(name) is not None:
                 settings[setting] = self.parameterAsEnumString(parameters, name, context)
         for setting, name in (

@@ -58,6 +58,10 @@ class DistilledAlgorithm(DehazingAlgorithm):
             ),
         )
 
+    def own_parameters(self) -> tuple[QgsProcessingParameterDefinition, ...]:
+        """Return the advanced parameters that only networks of this kind have."""
+        return (p.backend(),)
+
 
 def _tr(text: str) -> str:
     return QCoreApplication.translate("DistilledAlgorithm", text)

@@ -39,6 +39,14 @@ NUMBERS = {
     "SECONDS": ("seconds", "Duration in seconds"),
     "MPX_PER_SECOND": ("mpx_per_second", "Speed in megapixels per second"),
     "RESUMED_BLOCKS": ("resumed_blocks", "Blocks taken over from an interrupted run"),
+    "MASK_COUNT": ("masks", "Number of segments"),
+    "COVERAGE": ("coverage", "Share of pixels with data that lie in a segment, 0 to 1"),
+}
+
+# Type of a destination -> (format the engine writes, endings of its name).
+FORMATS = {
+    "rasterDestination": ("GeoTIFF", (".tif", ".tiff")),
+    "vectorDestination": ("GeoPackage", (".gpkg",)),
 }
 
 
@@ -48,10 +56,12 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
     Attributes:
         task: The task of the protocol.
         numbers: Outputs out of `NUMBERS`, in the order of their declaration.
+        is_resumable: Whether a run goes on where one with the same output file was cancelled.
     """
 
     task = ""
     numbers: tuple[str, ...] = ()
+    is_resumable = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +124,7 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
         if report is None:
             return {}
         self.name_layers(source.name, context, settings)
-        announce(report, report.get("device", "CPU"), feedback)
+        feedback.pushInfo(self.summary(report))
         reported = ((name, report.get(NUMBERS[name][0])) for name in self.numbers)
         numbers = {name: value for name, value in reported if value is not None}
         return {**self.results(report, settings), **numbers}
@@ -134,6 +144,18 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
     def results(self, report: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs that are not numbers."""
         raise NotImplementedError
+
+    def summary(self, report: dict[str, Any]) -> str:
+        """Return what the log says of a finished run."""
+        return _tr(
+            "{width} x {height} pixels in {seconds:.1f} s ({speed:.2f} Mpx/s) on {device}."
+        ).format(
+            width=report["width"],
+            height=report["height"],
+            seconds=report["seconds"],
+            speed=report["mpx_per_second"],
+            device=report.get("device", "CPU"),
+        )
 
     def add_numbers(self) -> None:
         """Declare the outputs that are numbers."""
@@ -156,7 +178,8 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
         try:
             return run_task(find_engine_python(), task, settings, feedback)
         except EngineCancelledError:
-            if not settings["destination"].startswith(QgsProcessingUtils.tempFolder()):
+            is_kept = not settings["destination"].startswith(QgsProcessingUtils.tempFolder())
+            if self.is_resumable and is_kept:
                 feedback.pushInfo(
                     _tr("Cancelled. Running again with the same output file continues from here.")
                 )
@@ -201,25 +224,26 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
         outputs: tuple[str, ...],
         inputs: tuple[str, ...] = (p.INPUT,),
     ) -> str:
-        """Return what is wrong with the files of raster outputs; empty if nothing is.
+        """Return what is wrong with the files of layer outputs; empty if nothing is.
 
         Args:
             parameters: Values of all parameters.
             context: Of the run.
-            outputs: Parameters that are raster destinations.
+            outputs: Parameters that are destinations of rasters or vector layers.
             inputs: Parameters that are raster layers.
         """
         # Not parameterAsOutputLayer: that would already promise the layer to the project.
-        paths = [
-            _real(self.parameterAsFileOutput(parameters, name, context))
-            for name in outputs
-            if parameters.get(name)
-        ]
-        for path in paths:
-            if not path.lower().endswith((".tif", ".tiff")):
-                return _tr("The output {path} is no GeoTIFF; let its name end with .tif.").format(
-                    path=path
-                )
+        paths = []
+        for name in outputs:
+            if not parameters.get(name):
+                continue
+            path = _real(self.parameterAsFileOutput(parameters, name, context))
+            kind, endings = FORMATS[self.parameterDefinition(name).type()]
+            if not path.lower().endswith(endings):
+                return _tr(
+                    "The output {path} is no {kind}; let its name end with {ending}."
+                ).format(path=path, kind=kind, ending=endings[0])
+            paths.append(path)
         layers = [self.parameterAsRasterLayer(parameters, name, context) for name in inputs]
         if any(layer and _real(layer.source()) in paths for layer in layers):
             return _tr("An output would overwrite an input raster; choose another file.")
@@ -243,7 +267,7 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
     def output_path(
         self, parameters: dict[str, Any], name: str, context: QgsProcessingContext
     ) -> str | None:
-        """Return the absolute path of a raster destination; None if it is not wanted."""
+        """Return the absolute path of a layer's destination; None if it is not wanted."""
         path = self.parameterAsOutputLayer(parameters, name, context)
         return os.path.abspath(path) if path else None
 
@@ -280,19 +304,6 @@ def dress_thickness(context: QgsProcessingContext, path: str | None, name: str) 
     haze = name_layer(context, path, _tr("{name} haze thickness").format(name=name))
     if haze is not None:
         haze.setPostProcessor(DEFAULT_STYLE_LOADER)
-
-
-def announce(report: dict[str, Any], device: str, feedback: QgsProcessingFeedback) -> None:
-    """Write the summary of a report into the log."""
-    feedback.pushInfo(
-        _tr("{width} x {height} pixels in {seconds:.1f} s ({speed:.2f} Mpx/s) on {device}.").format(
-            width=report["width"],
-            height=report["height"],
-            seconds=report["seconds"],
-            speed=report["mpx_per_second"],
-            device=device,
-        )
-    )
 
 
 def _for_reader(text: str) -> str:

@@ -15,7 +15,7 @@ class Kind(NamedTuple):
     """Models that one algorithm runs.
 
     Attributes:
-        known: Their names. The first comes with weights; the others are named so that choosing
+        known: Their names, the default first. Those without weights are named so that choosing
             them says how to get some.
         architecture: Pattern of the architectures of the user's models of this kind.
     """
@@ -26,6 +26,18 @@ class Kind(NamedTuple):
 
 DEHAZEXL = Kind(("dehazexl-lite", "dehazexl-base", "dehazexl-small"), "dehazexl*")
 DISTILLED = Kind(("distilled",), "distilled")
+GUIDED = Kind(
+    (
+        "guided-lite",
+        "guided-base",
+        "guided-small",
+        "guided-distilled",
+        "guided-unet",
+        "guided-restormer",
+    ),
+    "guided-*",
+)
+KINDS = (DEHAZEXL, DISTILLED, GUIDED)
 
 
 def model_names(kind: Kind) -> tuple[str, ...]:
@@ -33,7 +45,7 @@ def model_names(kind: Kind) -> tuple[str, ...]:
 
     Of a card only the architecture is looked at: whether a model is sound, the engine finds out.
     """
-    known_anywhere = {*DEHAZEXL.known, *DISTILLED.known}
+    known_anywhere = {name for each in KINDS for name in each.known}
     try:
         cards = [path for path in models_folder().glob("*.json") if path.is_file()]
     except OSError:

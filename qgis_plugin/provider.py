@@ -13,6 +13,8 @@ from qgis.PyQt.QtGui import QIcon
 from ..processing_algorithms.compat import geotiff_formats
 from ..processing_algorithms.dehazexl import DehazeXLAlgorithm
 from ..processing_algorithms.distilled import DistilledAlgorithm
+from ..processing_algorithms.samguided import SamGuidedAlgorithm
+from ..processing_algorithms.segmentmask import SegmentMaskAlgorithm
 from ..processing_algorithms.synthesizehaze import SynthesizeHazeAlgorithm
 from .settings import add_settings, remove_settings
 
@@ -61,7 +63,13 @@ class DehazeProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""
-        for algorithm in (DehazeXLAlgorithm(), DistilledAlgorithm(), SynthesizeHazeAlgorithm()):
+        for algorithm in (
+            DehazeXLAlgorithm(),
+            DistilledAlgorithm(),
+            SamGuidedAlgorithm(),
+            SegmentMaskAlgorithm(),
+            SynthesizeHazeAlgorithm(),
+        ):
             self.addAlgorithm(algorithm)
 
     def supportsNonFileBasedOutput(self) -> bool:
@@ -75,6 +83,14 @@ class DehazeProvider(QgsProcessingProvider):
     def supportedOutputRasterLayerFormatAndExtensions(self) -> list[Any]:
         """Return the same for QGIS 4."""
         return geotiff_formats(self)
+
+    def supportedOutputVectorLayerExtensions(self) -> list[str]:
+        """Return the extension of GeoPackage, the only vector format the engine writes."""
+        return ["gpkg"]
+
+    def defaultVectorFileExtension(self, hasGeometry: bool = True) -> str:
+        """Return the extension of temporary outputs of vector layers."""
+        return "gpkg"
 
     def defaultRasterFileExtension(self) -> str:
         """Return the extension of temporary outputs."""

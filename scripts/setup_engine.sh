@@ -51,5 +51,5 @@ if ! is_new_enough "$engine/bin/python"; then
   "$uv" venv --quiet --clear -p "$python" "$engine"
 fi
 say "installing the engine into $engine"
-"$uv" pip install --quiet -p "$engine/bin/python" -c constraints.txt -e '.[onnx,plots,test,dev]'
+"$uv" pip install --quiet -p "$engine/bin/python" -c constraints.txt -e '.[onnx,plots,sam,vectors,test,dev]'
 say "engine ready: $("$engine/bin/dehaze" --version)"

@@ -7,6 +7,7 @@ Loaded inside QGIS's Python as well, so nothing outside the standard library is 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import socket
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+TESTS = itertools.count()
 CREDENTIALS = ("AWS_", "AZURE_", "GOOGLE_", "GS_", "CPL_", "GDAL_", "PROJ_")
 
 
@@ -37,8 +39,11 @@ def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse connections that leave the machine and forget credentials and GDAL settings."""
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Refuse connections that leave the machine, forget credentials and GDAL settings.
+
+    No test finds in the cache what another one, or the user, has left there.
+    """
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
@@ -49,6 +54,9 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
     for name in [name for name in os.environ if name.startswith(CREDENTIALS)]:
         monkeypatch.delenv(name)
+    # Made by whoever keeps something, which few tests do.
+    cache = tmp_path_factory.getbasetemp() / "caches" / str(next(TESTS))
+    monkeypatch.setenv("DEHAZE_CACHE", str(cache))
 
 
 @pytest.fixture

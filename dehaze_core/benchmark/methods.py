@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from dehaze_core.baselines import dark_channel, haze_thickness_map, identity
 from dehaze_core.baselines.aod_net import aod_net
 from dehaze_core.baselines.slices import in_slices
-from dehaze_core.engine.in_memory import restore_array
+from dehaze_core.engine.picture_guide import model_restorer
 from dehaze_core.errors import SettingsError
 from dehaze_core.metrics.pairs import Restorer
 from dehaze_core.models import load_model
@@ -41,14 +40,30 @@ class Method:
     """Something that dehazes pictures.
 
     Attributes:
-        name: Name of a model or baseline; also that of its folder of pictures.
+        name: Name of a model or baseline; also that of its folder of pictures. That of a guided
+            model names what guides it: `model+structure`.
         about: What it is, in a line.
         restore: Takes a hazy picture and returns the dehazed one.
+        model: Name of the model; None for a baseline.
     """
 
     name: str
     about: str
     restore: Restorer
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guiding:
+    """What guides the guided models of a benchmark.
+
+    Attributes:
+        structures: Each model is run with every one of them, see `RunSettings`.
+        segmenter: What finds segments.
+    """
+
+    structures: tuple[str, ...] = ("haze_mask",)
+    segmenter: str = "mobile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,10 @@ class Contest:
 
 
 def choose_methods(
-    models: Sequence[str], baselines: Sequence[str], aod_weights: Path | None = None
+    models: Sequence[str],
+    baselines: Sequence[str],
+    aod_weights: Path | None = None,
+    guiding: Guiding | None = None,
 ) -> Contest:
     """Load the models and prepare the baselines.
 
@@ -73,14 +91,16 @@ def choose_methods(
         models: Names of models, at least one.
         baselines: Names out of `BASELINES`.
         aod_weights: `.pth` with the weights of AOD-Net; without it AOD-Net is left out.
+        guiding: What guides the guided models.
 
     Raises:
-        SettingsError: There is no model, a baseline is unknown or a name occurs twice
-            (SETTINGS_OPTION).
-        ModelError: A model cannot be loaded.
+        SettingsError: There is no model, a baseline, structure or segmenter is unknown, or a name
+            occurs twice (SETTINGS_OPTION).
+        ModelError: A model cannot be loaded, or weights or packages of the segmenter are missing.
     """
-    _check_names(models, baselines)
-    methods = [_model(name) for name in models]
+    guiding = guiding or Guiding()
+    _check_names(models, baselines, guiding)
+    methods = [method for name in models for method in _methods_of(name, guiding)]
     left_out = []
     for name in baselines:
         if name == AOD_NET and aod_weights is None:
@@ -90,7 +110,7 @@ def choose_methods(
     return Contest(tuple(methods), tuple(left_out))
 
 
-def _check_names(models: Sequence[str], baselines: Sequence[str]) -> None:
+def _check_names(models: Sequence[str], baselines: Sequence[str], guiding: Guiding) -> None:
     if not models:
         raise SettingsError(
             "A benchmark compares with a model, and none was named.",
@@ -103,20 +123,34 @@ def _check_names(models: Sequence[str], baselines: Sequence[str]) -> None:
             f"There is no baseline '{unknown[0]}'; known are {', '.join(BASELINES)}.",
             code="SETTINGS_OPTION",
         )
-    names = [*models, *baselines]
+    names = [*models, *baselines, *guiding.structures]
+    if not guiding.structures:
+        raise SettingsError(
+            "No structure was named, which guides the guided models.", code="SETTINGS_OPTION"
+        )
     if len(set(names)) != len(names):
         raise SettingsError(
             f"A method is named twice in {', '.join(names)}.", code="SETTINGS_OPTION"
         )
 
 
-def _model(name: str) -> Method:
-    card = load_model(name).card
-    return Method(
-        name,
-        f"{card.architecture}, {card.parameters:,} parameters, sha256 {card.sha256[:12]}",
-        partial(restore_array, model=name),
-    )
+def _methods_of(name: str, guiding: Guiding) -> list[Method]:
+    """Return a model as a method; a guided one as a method for every structure."""
+    model = load_model(name)
+    card = model.card
+    about = f"{card.architecture}, {card.parameters:,} parameters, sha256 {card.sha256[:12]}"
+    if not model.network.guides:
+        return [Method(name, about, model_restorer(name), name)]
+    return [
+        Method(
+            f"{name}+{structure}",
+            f"{about}, guided by {structure}"
+            + ("" if structure == "haze_gray" else f" of {guiding.segmenter}"),
+            model_restorer(name, structure, guiding.segmenter),
+            name,
+        )
+        for structure in guiding.structures
+    ]
 
 
 def _baseline(name: str, first: Method, aod_weights: Path | None) -> Method:

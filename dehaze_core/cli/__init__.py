@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from dehaze_core import __version__
-from dehaze_core.cli import benchmark, clean, models, run, score, synthesize, train
+from dehaze_core.cli import benchmark, clean, models, run, score, segment, synthesize, train
 from dehaze_core.errors import DehazeError
 
 __all__ = ["app", "main"]
@@ -44,7 +44,7 @@ def _dehaze(
     """Remove haze from georeferenced rasters of any size."""
 
 
-for _command in (run, models, clean, score, benchmark, synthesize, train):
+for _command in (run, segment, models, clean, score, benchmark, synthesize, train):
     _command.register(app)
 
 

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from dehaze_core.cli.run import SegmenterOption
 from dehaze_core.errors import OutputError
 
 if TYPE_CHECKING:
@@ -54,13 +55,22 @@ def benchmark(
     record: Annotated[
         bool, typer.Option("--record", help="Add the means to the card of the first model.")
     ] = False,
+    structures: Annotated[
+        str,
+        typer.Option(
+            "--structure",
+            help="What guides guided models, separated by commas, each a method of its own: "
+            "haze_gray, haze_mask, dehaze_mask.",
+        ),
+    ] = "haze_mask",
+    segmenter: SegmenterOption = "mobile",
     title: Annotated[
         str | None, typer.Option(help="Title of the results; the name of the folder by default.")
     ] = None,
 ) -> None:
     """Compare models and baselines on hazy and clear pairs, and on real haze."""
     from dehaze_core.benchmark.document import check_title
-    from dehaze_core.benchmark.methods import BASELINES, choose_methods
+    from dehaze_core.benchmark.methods import BASELINES, Guiding, choose_methods
     from dehaze_core.benchmark.pairs_run import run_pairs
     from dehaze_core.benchmark.real_run import run_real
     from dehaze_core.benchmark.report import Report
@@ -72,7 +82,8 @@ def benchmark(
     title = title or pairs.resolve().name
     check_title(title)
     chosen = list(BASELINES) if baselines == ALL else _names(baselines)
-    contest = choose_methods(_names(models), chosen, aod_weights)
+    guiding = Guiding(tuple(_names(structures)), segmenter)
+    contest = choose_methods(_names(models), chosen, aod_weights, guiding)
     _make_folder(out)
     with TerminalProgress() as progress:
         for line in contest.left_out:
@@ -84,7 +95,9 @@ def benchmark(
     if doc is not None:
         report.insert(doc)
     if record:
-        record_scores(contest.first.name, title, summary(results))
+        first = contest.first
+        guide = first.name.removeprefix(first.model or "")
+        record_scores(first.model or first.name, f"{title}{guide}", summary(results))
     _print(pair_tables(results)[0], columns=6)
     _print(target_table(results))
     typer.echo(f"Pictures: {out / 'index.html'}")

@@ -31,19 +31,20 @@ def clean(
     older_than: Annotated[
         float, typer.Option(metavar="DAYS", min=0, help="Only what was not touched for so long.")
     ] = 0.0,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Also the masks of rasters segmented before.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """List what interrupted runs have left beside their outputs, or delete it.
 
     An unfinished run goes on when it is started again; once deleted, it starts from the beginning.
     """
-    from dehaze_core.engine.leftovers import find_leftovers, remove_leftover
+    from dehaze_core.engine.leftovers import find_leftovers, find_masks, remove_leftover
 
-    found = [
-        leftover
-        for leftover in find_leftovers(folders or [Path()], recursive=recursive)
-        if leftover.age_days >= older_than
-    ]
+    everything = find_leftovers(folders or [Path()], recursive=recursive)
+    everything += find_masks() if masks else []
+    found = [leftover for leftover in everything if leftover.age_days >= older_than]
     removed = {leftover.folder for leftover in found if remove and remove_leftover(leftover)}
     if as_json:
         rows = [{**item.as_dict(), "removed": item.folder in removed} for item in found]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`dehaze models` and its parts: `card`, `import`, `remove`, `export`."""
+"""`dehaze models` and its parts: cards, import, removal, export, weights of Segment Anything."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dehaze_core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from dehaze_core.models import ModelCard
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +26,8 @@ def register(app: typer.Typer) -> None:
     group.command("import")(import_model)
     group.command("remove")(remove)
     group.command("export")(export)
+    group.command("fetch-sam")(fetch_sam)
+    group.command("import-sam")(import_sam)
     app.add_typer(group, name="models")
 
 
@@ -50,6 +55,22 @@ def models(
             card.sha256[:12],
             "" if is_shipped(card.name) else "imported",
         )
+    Console().print(table)
+    _show_segmenters()
+
+
+def _show_segmenters() -> None:
+    """Print which weights of Segment Anything are here; nothing where none are."""
+    from dehaze_core.segmentation.sam.checkpoints import list_cards
+
+    cards = list_cards()
+    if not cards:
+        return
+    table = Table("segmenter", "parameters", "licence", "imported from", "", box=SIMPLE_HEAD)
+    for card in cards:
+        source = str(card.training.get("imported_from", ""))
+        official = "official" if card.training.get("official") else "trained further"
+        table.add_row(card.name, f"{card.parameters:,}", card.licence, source, official)
     Console().print(table)
 
 
@@ -132,3 +153,41 @@ def export(
 
     export_model(name, file, side, overwrite=overwrite)
     typer.echo(f"Wrote {file}")
+
+
+def fetch_sam(
+    name: Annotated[str, typer.Argument(help="mobile (41 MB), small, middle or large (2.6 GB).")],
+    overwrite: Annotated[bool, typer.Option(help="Replace weights that are there.")] = False,
+) -> None:
+    """Download official weights of Segment Anything (Apache 2.0), check them and keep them."""
+    from dehaze_core.cli.console import TerminalProgress
+    from dehaze_core.segmentation.sam.checkpoints import fetch_checkpoint, find_checkpoint
+
+    wanted = find_checkpoint(name)
+    with TerminalProgress() as progress:
+        card = fetch_checkpoint(
+            name,
+            overwrite=overwrite,
+            advance=lambda share: progress.update(share, wanted.file),
+        )
+    _told_segmenter(card)
+
+
+def import_sam(
+    file: Annotated[Path, typer.Argument(help="Checkpoint: .pt, .pth or .safetensors.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace weights that are there.")] = False,
+) -> None:
+    """Check a checkpoint of Segment Anything or MobileSAM and keep it; no code in it is ever run.
+
+    Its size is told by its content.
+    """
+    from dehaze_core.segmentation.sam.checkpoints import import_checkpoint
+
+    _told_segmenter(import_checkpoint(file, overwrite=overwrite))
+
+
+def _told_segmenter(card: ModelCard) -> None:
+    from dehaze_core.places import segmenters_folder
+
+    official = "official weights" if card.training["official"] else "weights that are not official"
+    typer.echo(f"Segmenter '{card.name}' is ready: {official} in {segmenters_folder()}")

@@ -41,6 +41,36 @@ Extent = Annotated[
 Block = Annotated[int | None, typer.Option(help="Block size in px; chosen by memory if left out.")]
 MemoryLimit = Annotated[int | None, typer.Option(help="Memory to use at most, MiB.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")]
+MaskFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        help="Raster of segments for a guided model: 8-bit codes, or labels, of any resolution; "
+        "made by the segmenter if left out.",
+    ),
+]
+StructureName = Annotated[
+    str,
+    typer.Option(
+        "--structure",
+        help="What guides a guided model: haze_mask, segments of the raster as it is; dehaze_mask, "
+        "segments found after a first removal of haze; haze_gray, the mean of the bands.",
+    ),
+]
+SegmenterOption = Annotated[
+    str,
+    typer.Option(
+        "--segmenter",
+        help="What finds the segments for a guided model: mobile, small, middle or large (Segment "
+        "Anything), slic or felzenszwalb.",
+    ),
+]
+CodingName = Annotated[
+    str,
+    typer.Option(
+        "--coding", help="How segments become codes: paint, paper_sum_clip or paper_sum_wrap."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -63,6 +93,10 @@ def run(
     block: Block = None,
     memory_limit: MemoryLimit = None,
     threads: Threads = None,
+    mask: MaskFile = None,
+    structure: StructureName = "haze_mask",
+    segmenter: SegmenterOption = "mobile",
+    coding: CodingName = "paint",
     thickness: Annotated[
         Path | None, typer.Option(help="Also write the haze thickness to this GeoTIFF.")
     ] = None,
@@ -92,6 +126,10 @@ def run(
         block_size=block,
         memory_limit=memory_limit,
         threads=threads,
+        mask=None if mask is None else str(mask),
+        structure=structure,
+        segmenter=segmenter,
+        coding=coding,
         thickness=None if thickness is None else str(thickness),
         overwrite=overwrite,
         creation_options=tuple(creation_option or ()),
@@ -113,6 +151,10 @@ def plan(
     block: Block = None,
     memory_limit: MemoryLimit = None,
     threads: Threads = None,
+    mask: MaskFile = None,
+    structure: StructureName = "haze_mask",
+    segmenter: SegmenterOption = "mobile",
+    coding: CodingName = "paint",
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would do and need: blocks, memory, disk, time. Nothing is written."""
@@ -130,6 +172,10 @@ def plan(
         block_size=block,
         memory_limit=memory_limit,
         threads=threads,
+        mask=None if mask is None else str(mask),
+        structure=structure,
+        segmenter=segmenter,
+        coding=coding,
     )
     show(make_plan(settings).as_dict(), as_json)
 

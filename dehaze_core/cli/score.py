@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from dehaze_core.cli.run import SegmenterOption, StructureName
 from dehaze_core.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def register(app: typer.Typer) -> None:
 def score(
     folder: Annotated[Path, typer.Argument(help="Folder with hazy/ and clear/ pictures.")],
     model: Annotated[str, typer.Option(help="Model to score.")] = DEFAULT_MODEL,
+    structure: StructureName = "haze_mask",
+    segmenter: SegmenterOption = "mobile",
     method: Annotated[
         str | None, typer.Option(help="A function instead of a model, as module:function.")
     ] = None,
@@ -47,12 +50,20 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Score restored pictures against clear ones: PSNR, SSIM, CIEDE2000, per haze level."""
+    from dehaze_core.engine.picture_guide import model_restorer
     from dehaze_core.metrics.pairs import LoadedPair, Summary, find_pairs, write_rows
 
     if method is not None and predictions is not None:
         raise SettingsError("--method and --predictions exclude each other; give one of them.")
     pairs = find_pairs(folder)
-    label, restorers = _choose(pairs, model, method, predictions)
+    if predictions is not None:
+        label, restorers = str(predictions), [_stored(predictions, pair) for pair in pairs]
+    else:
+        label = method or model
+        restore = (
+            model_restorer(model, structure, segmenter) if method is None else _load_method(method)
+        )
+        restorers = [restore] * len(pairs)
     scores = [
         LoadedPair.load(pair).score(restore, None if out is None else out / f"{pair.name}.png")
         for pair, restore in track(
@@ -69,22 +80,6 @@ def score(
         typer.echo(json.dumps({"method": label, **_finite(summary.as_dict())}, indent=2))
     else:
         _print(summary, label)
-
-
-def _choose(
-    pairs: list[Pair], model: str, method: str | None, predictions: Path | None
-) -> tuple[str, list[Restorer]]:
-    """Return a label and one restorer for each pair."""
-    if predictions is not None:
-        return str(predictions), [_stored(predictions, pair) for pair in pairs]
-    restore = _load_method(method) if method is not None else _load_model(model)
-    return method or model, [restore] * len(pairs)
-
-
-def _load_model(name: str) -> Restorer:
-    from dehaze_core.engine.in_memory import restore_array
-
-    return lambda picture: restore_array(picture, name)
 
 
 def _load_method(entry: str) -> Restorer:

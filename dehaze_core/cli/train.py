@@ -15,6 +15,11 @@ RECIPES = {
     "dehazexl-small": "small-gpu",
     "dehazexl-base": "base-published",
     "distilled": "distilled-cpu",
+    "guided-lite": "guided-lite-cpu",
+    "guided-small": "guided-small-gpu",
+    "guided-distilled": "guided-distilled-cpu",
+    "guided-unet": "guided-unet",
+    "guided-restormer": "guided-restormer",
 }
 """Models that can be trained, and the recipe that is taken if none is named."""
 
@@ -31,8 +36,8 @@ def train(
     model: Annotated[
         str,
         typer.Argument(
-            help="What to train: dehazexl-lite, -small or -base; distilled; or the teacher that "
-            "guides it."
+            help="What to train: dehazexl-lite, -small or -base; distilled; the teacher that "
+            "guides it; or, guided by masks, guided-lite, -small, -distilled, -unet or -restormer."
         ),
     ],
     data: Annotated[
@@ -53,9 +58,19 @@ def train(
     textures: Annotated[
         Path | None, typer.Option(help="Folder of grey images of real haze thickness.")
     ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of label pictures, one for every image, as dehaze segment-set makes them: "
+            "masks for a model that is guided by masks."
+        ),
+    ] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Model, or folder of a finished training, to go on from."),
+        typer.Option(
+            help="Model, or folder of a finished training, to go on from instead of what the "
+            "recipe names."
+        ),
     ] = None,
     guide: Annotated[
         str | None,
@@ -93,7 +108,8 @@ def train(
     from dehaze_core.training.start import find_start
 
     if model == TEACHER:
-        _refuse(model, recipe=recipe, textures=textures, start=start, guide=guide, teacher=teacher)
+        student = {"masks": masks, "start": start, "guide": guide, "teacher": teacher}
+        _refuse(model, recipe=recipe, textures=textures, **student)
         budget = None if minutes is None and steps is None else Budget(minutes, steps)
         changes = {"budget": budget, "seed": seed}
         _train_teacher(data, out, separable is not False, changes, device, threads)
@@ -109,8 +125,10 @@ def train(
             f"The recipe {recipe} is for {chosen.architecture}, not for {model}.",
             hint="Name another recipe with --recipe.",
         )
+    if masks is not None:
+        chosen = chosen.with_mask_files()
     card = train_network(
-        TrainFolders(data, textures, out),
+        TrainFolders(data, textures, out, masks),
         chosen.guided_by(guide, teacher),
         device,
         threads,

@@ -249,11 +249,12 @@ def _strip_haze(maps: HazeMaps, rgb: Tensor, rows: slice, columns: slice) -> tup
     coarse = window.in_cells(HAZE_PX).padded(1).clipped(*maps.thickness.shape[-2:])
     fine = coarse.scaled(HAZE_PX)
     cells = (..., *coarse.slices)
+    pixels = rgb[:, : maps.airlight.shape[1]]  # without the guide of a network that has one
     tau, airlight = full_resolution(
         maps.thickness[cells],
         maps.airlight[cells],
         maps.edge_slope[cells],
-        rgb[(..., *fine.slices)].mean(dim=1, keepdim=True),
+        pixels[(..., *fine.slices)].mean(dim=1, keepdim=True),
     )
     inner = (0, ..., *window.within(fine).slices)
     return tau[inner][0], airlight[inner]

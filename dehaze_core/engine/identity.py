@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rasterio
@@ -26,6 +26,7 @@ def run_identity(
     device: Device,
     plan: Plan,
     settings: RunSettings,
+    guide: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """Return what must be the same for a run to go on with the stored results of another.
 
@@ -36,8 +37,9 @@ def run_identity(
         device: Where the run computes.
         plan: Its plan.
         settings: What was asked for.
+        guide: What guides the network, see `Guidance.about`; None for one without guides.
     """
-    return {
+    identity = {
         "input": fingerprint,
         "frame": repr((frame.nodata, frame.mask, frame.color_interp, frame.scales, frame.offsets)),
         "model": card.sha256,
@@ -52,6 +54,7 @@ def run_identity(
         "version": __version__,
         "torch": torch.__version__,
     }
+    return identity if guide is None else {**identity, "guide": dict(guide)}
 
 
 def provenance(
@@ -60,6 +63,7 @@ def provenance(
     card: ModelCard,
     fingerprint: str,
     statistics: Sequence[float] | None,
+    guide: Mapping[str, str] | None,
 ) -> dict[str, str]:
     """Return the tags of an output, from which the run can be repeated.
 
@@ -70,6 +74,7 @@ def provenance(
         fingerprint: Hash of the source.
         statistics: What every block was told of the whole raster, for a network that looked at an
             overview.
+        guide: As for `run_identity`.
     """
     tags = {
         "DEHAZE_VERSION": __version__,
@@ -83,4 +88,6 @@ def provenance(
     }
     if statistics is not None:
         tags["DEHAZE_STATISTICS"] = json.dumps(statistics)
+    if guide is not None:
+        tags["DEHAZE_GUIDE"] = json.dumps(dict(guide), sort_keys=True)
     return tags

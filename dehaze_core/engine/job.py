@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dehaze_core.engine.compute import Compute
+from dehaze_core.engine.guide import Guide
 from dehaze_core.grid import Block, BlockGrid, Window
 from dehaze_core.grid.blocks import mirrored
 from dehaze_core.models.streaming import FILL
@@ -31,6 +32,7 @@ class Job:
         compute: The model and where it runs.
         grid: Blocks and halos.
         strength: Share of the haze to remove.
+        guide: What the network is shown beside the bands, if it has guides.
     """
 
     scene: Scene
@@ -39,6 +41,7 @@ class Job:
     compute: Compute
     grid: BlockGrid
     strength: float
+    guide: Guide | None = None
 
     def read(self, window: Window, bands: tuple[int, ...]) -> tuple[Pixels, Mask]:
         """Read a window of the padded raster; pixels beyond the edge are mirrored.
@@ -62,19 +65,26 @@ class Job:
             pixels, valid = pixels[:, rows][:, :, cols], valid[rows][:, cols]
         return pixels, valid
 
-    def network_input(self, pixels: Pixels, valid: Mask) -> tuple[Tensor, Tensor]:
+    def network_input(self, pixels: Pixels, valid: Mask, window: Window) -> tuple[Tensor, Tensor]:
         """Return display-encoded RGB (1, 3, H, W) and mask (1, 1, H, W) for the network.
+
+        The guide of a network that has one follows as a fourth channel.
 
         Args:
             pixels: (3, H, W) or (1, H, W) stored values of the model bands.
             valid: (H, W).
+            window: Where they lie in the padded raster.
         """
         device = self.compute.device.torch
         mask = torch.from_numpy(valid).to(device)
         stored = torch.from_numpy(pixels).to(device)
         display = self.radiometry.display(stored)
         display = torch.where(mask, display, FILL).clamp_(0.0, 1.0)
-        return display.expand(3, -1, -1)[None], mask.float()[None, None]
+        rgb = display.expand(3, -1, -1)[None]
+        if self.guide is not None:
+            guide = torch.where(mask, self.guide.at(window, display), 0.0)
+            rgb = torch.cat((rgb, guide[None]), dim=1)
+        return rgb, mask.float()[None, None]
 
     def token_weight(self, block: Block, valid: Mask) -> NDArray[np.float32]:
         """Return the share of real, valid pixels of each token of a block's core.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What interrupted runs have left on the disk: found, described and removed, and nothing else."""
+"""What runs have left on the disk: found, described and removed, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from dehaze_core.engine.disk import bytes_on_disk
 from dehaze_core.engine.journal import read_journal
+from dehaze_core.engine.mask_cache import MaskCache
 from dehaze_core.engine.sealed import read_sealed
 from dehaze_core.engine.workspace import IDENTITY, JOURNAL, Workspace, is_in_use, output_name
 from dehaze_core.errors import InputError, OutputError, ResourceError
@@ -29,12 +30,14 @@ _DAY = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """State of an unfinished run, or a temporary folder that nobody took away.
+    """State of an unfinished run, a temporary folder that nobody took away, or kept masks.
 
     Attributes:
         folder: Where it is.
-        kind: `unfinished` run that can be resumed, or `temporary` files of no further use.
-        output: Name of the file that was to be written; of temporary files only its beginning.
+        kind: `unfinished` run that can be resumed, `temporary` files of no further use, or `masks`
+            of rasters that were segmented, which save time when these are segmented again.
+        output: Name of the file that was to be written; of temporary files only its beginning, of
+            masks nothing.
         modified: When something in it was last written, seconds since the epoch.
         size: Bytes on the disk.
         in_use: A run is working with it right now.
@@ -43,7 +46,7 @@ class Leftover:
     """
 
     folder: Path
-    kind: Literal["unfinished", "temporary"]
+    kind: Literal["unfinished", "temporary", "masks"]
     output: str
     modified: float
     size: int
@@ -93,8 +96,19 @@ def find_leftovers(folders: Sequence[Path], *, recursive: bool = False) -> list[
     return [found[path] for path in sorted(found)]
 
 
+def find_masks() -> list[Leftover]:
+    """Return the user's cache of masks, or nothing where it is empty."""
+    cache = MaskCache.of_user()
+    if not cache.files():
+        return []
+    size, modified = _size_and_time(cache.folder)
+    return [Leftover(cache.folder, "masks", "", modified, size, in_use=False)]
+
+
 def remove_leftover(leftover: Leftover) -> bool:
     """Delete a leftover unless a run works with it; return whether it is gone."""
+    if leftover.kind == "masks":
+        return MaskCache(leftover.folder).clear()
     now = _describe(leftover.folder)
     if now is None or now.in_use:
         return False

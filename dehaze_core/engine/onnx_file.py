@@ -28,7 +28,7 @@ from dehaze_core.models.dehazexl.context import ContextNetwork, Keys
 from dehaze_core.models.dehazexl.lite import DehazeXLLite
 from dehaze_core.models.onnx.exports import export_and_compare
 from dehaze_core.models.onnx.graph import Graph, with_metadata
-from dehaze_core.models.onnx.parts import pixels
+from dehaze_core.models.onnx.parts import pixels, refuse_guided
 from dehaze_core.models.streaming import TOKEN_PX, OverviewNetwork
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
 
@@ -109,6 +109,7 @@ def _metadata(card: ModelCard, side: int | None) -> dict[str, str]:
 
 def _graph(model: Model) -> Graph:
     network = model.network
+    refuse_guided(network)
     if isinstance(network, DehazeXLLite):
         module: nn.Module = _PhysicalModel(network)
     elif isinstance(network, OverviewNetwork):

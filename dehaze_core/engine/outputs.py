@@ -78,7 +78,7 @@ def check_output(
             raster (OUTPUT_DTYPE, OUTPUT_FRAME, OUTPUT_WRITE).
         SettingsError: A creation option is unknown or loses the missing pixels.
     """
-    _refuse_input(destination, inputs)
+    refuse_input(destination, inputs)
     _refuse_folder(format, destination)
     corner = _corner(frame)
     pixels = np.zeros((corner.count, corner.height, corner.width), corner.dtype)
@@ -153,7 +153,12 @@ def _corner(frame: Frame) -> Frame:
     return replace(frame, width=width, height=height)
 
 
-def _refuse_input(destination: Path, inputs: Sequence[Path]) -> None:
+def refuse_input(destination: Path, inputs: Sequence[Path]) -> None:
+    """Make sure that an output does not overwrite what the input consists of.
+
+    Raises:
+        OutputError: It would (OUTPUT_INPUT).
+    """
     output = destination.resolve()
     for path in inputs:
         source = path.resolve()

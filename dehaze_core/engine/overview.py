@@ -53,9 +53,10 @@ def _look(job: Job) -> list[float] | None:
     if not valid.any():
         return None
     display = job.radiometry.display(torch.from_numpy(pixels)).expand(3, -1, -1)
+    guide = None if job.guide is None else job.guide.overview(display)
     rgb, mask, weight = (
         values.to(compute.device.torch)
-        for values in seen_whole(display, torch.from_numpy(valid).float(), network.unit_px)
+        for values in seen_whole(display, torch.from_numpy(valid).float(), network.unit_px, guide)
     )
     with torch.inference_mode():
         statistics = compute.finite(

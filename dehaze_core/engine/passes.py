@@ -57,7 +57,7 @@ def _encode(job: Job, block: Block, pixels: Pixels, valid: Mask) -> NDArray[np.f
 
     def encode(piece: Block) -> None:
         seen = piece.outer.within(block.outer).slices
-        rgb, mask = job.network_input(pixels[(slice(None), *seen)], valid[seen])
+        rgb, mask = job.network_input(pixels[(slice(None), *seen)], valid[seen], piece.outer)
         encoded = compute.finite(lambda: network.encode(rgb, mask), _all_finite)
         core = encoded[0][job.grid.cells(piece.inset).slices].permute(2, 0, 1)
         target = (slice(None), *job.grid.cells(piece.core.within(block.core)).slices)
@@ -172,7 +172,7 @@ class Restorer:
 
     def _restore(self, piece: Block, hazy: Hazy, out: Pixels, haze: NDArray[np.generic]) -> float:
         """Fill `out` and `haze` in strips; return the summed thickness of valid pixels."""
-        correction = self._correction(hazy)
+        correction = self._correction(hazy, piece.outer)
         frame, first = self.job.scene.frame, self.job.model_bands[0]
         window = self._written(piece)
         left, top = piece.inset.col, piece.inset.row
@@ -190,12 +190,12 @@ class Restorer:
             total += strip.thickness
         return total
 
-    def _correction(self, hazy: Hazy) -> Correction:
-        """Ask the network about a block."""
+    def _correction(self, hazy: Hazy, window: Window) -> Correction:
+        """Ask the network about a block, which lies at `window` of the padded raster."""
         job, compute = self.job, self.job.compute
         device = compute.device.torch
         scene = hazy.scene.to(device)
-        rgb, mask = job.network_input(hazy.pixels[list(job.model_bands)], hazy.valid)
+        rgb, mask = job.network_input(hazy.pixels[list(job.model_bands)], hazy.valid, window)
         given = torch.from_numpy(hazy.conditions)[None].to(device)
         answer = compute.finite(
             lambda: compute.network.estimate(rgb, mask, given, scene), _is_finite

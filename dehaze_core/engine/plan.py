@@ -17,10 +17,11 @@ from dehaze_core.engine.forecast import (
     memory_mib,
     memory_to_use_mib,
 )
+from dehaze_core.engine.given_mask import check_mask
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.engine.trial import HYPER_KEYS, pixel_seconds, token_seconds
 from dehaze_core.errors import ModelError, ResourceError, SettingsError
-from dehaze_core.grid import BlockGrid
+from dehaze_core.grid import BlockGrid, Window
 from dehaze_core.models import Model, load_model
 from dehaze_core.models.dehazexl.context import pooling_factor
 from dehaze_core.models.streaming import TOKEN_PX, StreamedNetwork, TokenNetwork
@@ -57,6 +58,8 @@ class Plan:
         disk_mib: Disk needed beside the output, while running.
         disk_stages_mib: The same at the end of every stage.
         seconds: Time forecast; None if it was not measured.
+        guide: What guides the network: a mask, or a structure and a segmenter; None for a network
+            without a guide.
     """
 
     width: int
@@ -78,6 +81,7 @@ class Plan:
     disk_mib: int
     disk_stages_mib: dict[str, int]
     seconds: float | None = None
+    guide: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-able data."""
@@ -126,6 +130,7 @@ def make_plan(settings: RunSettings) -> Plan:
     network = with_backend(model.network, settings.backend, device, threads)
     model = replace(model, network=network)
     with open_scene(settings.source) as scene:
+        check_mask(network, settings.mask, scene.frame, place_of(scene, settings))
         plan = draw_plan(cropped(scene, settings).frame, model, device, settings)
     return replace(plan, seconds=measured_seconds(plan, network.to(device.torch), device))
 
@@ -168,6 +173,7 @@ def draw_plan(frame: Frame, model: Model, device: Device, settings: RunSettings)
         device_mib=device_mib(frame, size, network) if device.torch.type == "cuda" else 0,
         disk_mib=max(stages.values()),
         disk_stages_mib=stages,
+        guide=_guide(network, settings),
     )
 
 
@@ -180,6 +186,15 @@ def measured_seconds(plan: Plan, network: StreamedNetwork, device: Device) -> fl
         return seconds
     keys = {"exact": plan.tokens, "hyper": HYPER_KEYS}.get(plan.context, network.context_budget)
     return seconds + plan.tokens * token_seconds(network, keys, device.torch)
+
+
+def _guide(network: StreamedNetwork, settings: RunSettings) -> str | None:
+    """Return what guides a network, in a few words."""
+    if not network.guides:
+        return None
+    if settings.mask is not None or settings.structure == "haze_gray":
+        return settings.mask or settings.structure
+    return f"{settings.structure} of {settings.segmenter}, {settings.coding}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +248,11 @@ def _block_size(
 
 def cropped(scene: Scene, settings: RunSettings) -> Scene:
     """Return the part of the scene that the settings ask for."""
+    return scene if settings.extent is None else scene.crop(place_of(scene, settings))
+
+
+def place_of(scene: Scene, settings: RunSettings) -> Window:
+    """Return where in the scene the part lies that the settings ask for."""
     if settings.extent is None:
-        return scene
-    return scene.crop(scene.window_of_extent(settings.extent))
+        return scene.frame.window
+    return scene.window_of_extent(settings.extent)

@@ -120,9 +120,10 @@ def describe(plan: Plan) -> str:
     cell = plan.context_cell
     context = plan.context if cell == 1 else f"{plan.context}, cells of {cell} tokens"
     device = f", {plan.device_mib} MiB on the device" if plan.device_mib else ""
+    guide = "" if plan.guide is None else f"guide {plan.guide}; "
     return (
         f"Plan: {plan.width} x {plan.height} px, {plan.bands} bands {plan.dtype}; "
         f"{plan.blocks} blocks of {plan.block_size} px with a halo of {plan.halo} px; "
-        f"context {context}; about {plan.memory_mib} MiB of memory{device} and {plan.disk_mib} MiB "
-        "of disk."
+        f"context {context}; {guide}about {plan.memory_mib} MiB of memory{device} and "
+        f"{plan.disk_mib} MiB of disk."
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from dehaze_core.engine.context import ContextStep, SceneContext, choose_backend
 from dehaze_core.engine.corrections import haze_layer
 from dehaze_core.engine.device import Device, use_threads
 from dehaze_core.engine.fitted_haze import FittedHaze
+from dehaze_core.engine.guidance import find_guidance
 from dehaze_core.engine.identity import provenance, run_identity
 from dehaze_core.engine.job import Job
 from dehaze_core.engine.journal import Journal
 from dehaze_core.engine.memory import keep_freed_memory, peak_memory_mib, release_freed_memory
-from dehaze_core.engine.outputs import OutputFormat, check_output, output_format, write_output
+from dehaze_core.engine.outputs import write_output
 from dehaze_core.engine.overview import look_at_overview, stored_statistics
 from dehaze_core.engine.passes import Restorer, encode_blocks
 from dehaze_core.engine.plan import Plan, block_grid, choose_model_bands, cropped, draw_plan
@@ -32,17 +34,16 @@ from dehaze_core.engine.progress import Progress
 from dehaze_core.engine.read_back import Read
 from dehaze_core.engine.report import Report
 from dehaze_core.engine.result_store import ResultStore
+from dehaze_core.engine.run_outputs import check_outputs, run_outputs
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.engine.workspace import JOURNAL, Workspace, claimed_layers, digest
 from dehaze_core.errors import InputError, ResourceError
 from dehaze_core.models import Model, load_model
 from dehaze_core.models.streaming import TokenNetwork
-from dehaze_core.scene import Frame, Radiometry, Scene, open_scene
+from dehaze_core.scene import Radiometry, Scene, open_scene
 
 ENCODE_UNTIL, CONTEXT_UNTIL, RESTORE_UNTIL = 0.30, 0.36, 0.84
 """Shares of the progress bar."""
-
-THICKNESS_LAYER = "haze optical thickness at 550 nm"
 
 
 def run(settings: RunSettings, progress: Progress) -> Report:
@@ -90,21 +91,11 @@ def _run(settings: RunSettings, progress: Progress) -> Report:
             # Holds nothing, but keeps another run from writing the same file.
             stack.enter_context(Workspace(Path(layer)))
         runner = _Runner(settings, model, device, scene, workspace, progress)
-        runner.prepare()
+        runner.prepare(stack)
         runner.restore()
         runner.finalise()
         workspace.delete()
         return runner.report(time.monotonic() - start)
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """Where a layer of the result goes, and what it carries."""
-
-    path: Path
-    format: OutputFormat
-    frame: Frame
-    creation_options: tuple[str, ...] = ()
 
 
 class _Runner:
@@ -126,23 +117,36 @@ class _Runner:
         self.scene = cropped(scene, settings)
         # Once, at the start: what the result is made from, even if the file changes meanwhile.
         self.fingerprint = self.scene.fingerprint()
-        self.outputs = self._outputs()
+        self.inputs = {self.scene: self.fingerprint}
+        self.outputs = run_outputs(settings, self.scene.frame)
         self.workspace = workspace
         # Written by the interrupted run that this one goes on with.
         self._own = claimed_layers(Path(settings.destination))
         self.progress = progress
         self.resumed = 0
+        self.guide: Mapping[str, str] | None = None
+        self._guided_until = 0.0
         # Where it is not known block by block.
         self._mean_thickness: float | None = None
         self.compute = Compute(model.network, device, progress.warning)
 
-    def prepare(self) -> None:
-        """Decide on blocks, check memory and disk, and open the stores."""
-        scene, settings = self.scene, self.settings
+    def prepare(self, stack: ExitStack) -> None:
+        """Decide on blocks, check memory and disk, find the guide, and open the stores.
+
+        Args:
+            stack: Closes what is read up to the end of the run.
+        """
+        scene, settings, network = self.scene, self.settings, self.model.network
         bands = choose_model_bands(scene.frame, settings.bands)
+        guidance = find_guidance(settings, network, self.whole_scene, self.device, run, stack)
+        if guidance is not None:
+            self.guide = guidance.about
+            self.inputs |= {each: each.fingerprint() for each in guidance.inputs}
         self.plan = self._draw_plan()
         check_disk(self.plan, self.workspace.folder, settings)
-        self._check_outputs()
+        files = [file for each in self.inputs for file in each.files]
+        for sentence in check_outputs(self.outputs, files, self.workspace):
+            self.progress.warning(sentence)
         self.progress.log(describe(self.plan))
         identity = self._identity(self.plan)
         reason = self.workspace.prepare(identity)
@@ -154,9 +158,13 @@ class _Runner:
             model_bands=bands,
             radiometry=Radiometry.for_scene(self.whole_scene, bands),
             compute=self.compute,
-            grid=block_grid(scene.frame, self.plan.block_size, self.model.network),
+            grid=block_grid(scene.frame, self.plan.block_size, network),
             strength=settings.strength,
         )
+        if guidance is not None:
+            guide = guidance.make(self.job, self.workspace, self.progress)
+            self.job = replace(self.job, guide=guide)
+            self._guided_until = guidance.until
         self._key = digest(identity)
         self._open_stores()
 
@@ -211,15 +219,17 @@ class _Runner:
         """Write the output files, each whole or not at all, the destination last.
 
         Raises:
-            InputError: The source was changed while it was read (INPUT_CHANGED).
+            InputError: The source or the mask was changed while it was read (INPUT_CHANGED).
             OutputError: An output cannot be written, or does not read back as it should.
         """
-        if self.scene.fingerprint() != self.fingerprint:
-            raise InputError(
-                f"{self.settings.source} was changed during the run.",
-                hint="Run again; the run starts over, since blocks of both states would not fit.",
-                code="INPUT_CHANGED",
-            )
+        for scene, fingerprint in self.inputs.items():
+            if scene.fingerprint() != fingerprint:
+                raise InputError(
+                    f"{scene.path} was changed during the run.",
+                    hint="Run again; the run starts over, since blocks of both states would not "
+                    "fit.",
+                    code="INPUT_CHANGED",
+                )
         release_freed_memory()
         with ExitStack() as stack:
             self._write_outputs(self._layers(stack))
@@ -295,7 +305,13 @@ class _Runner:
 
     def _identity(self, plan: Plan) -> dict[str, Any]:
         return run_identity(
-            self.fingerprint, self.scene.frame, self.model.card, self.device, plan, self.settings
+            self.fingerprint,
+            self.scene.frame,
+            self.model.card,
+            self.device,
+            plan,
+            self.settings,
+            self.guide,
         )
 
     def _store(self, name: str, shape: tuple[int, int, int], dtype: str, chunk: int) -> ResultStore:
@@ -344,37 +360,15 @@ class _Runner:
 
         return compute.as_a_whole(context)
 
-    def _outputs(self) -> list[_Output]:
-        settings, frame = self.settings, self.scene.frame
-        path = Path(settings.destination)
-        options = settings.creation_options
-        outputs = [_Output(path, output_format(path, settings.format), frame, options)]
-        if settings.thickness is not None:
-            path = Path(settings.thickness)
-            layer = frame.layer(THICKNESS_LAYER)
-            outputs.append(_Output(path, output_format(path), layer))
-        return outputs
-
-    def _check_outputs(self) -> None:
-        """Find out what the formats cannot hold before any work is done."""
-        for output in self.outputs:
-            lost = check_output(
-                output.format,
-                output.frame,
-                output.path,
-                creation_options=output.creation_options,
-                work_folder=self.workspace.folder_for(output.path),
-                inputs=self.whole_scene.files,
-            )
-            for sentence in lost:
-                self.progress.warning(sentence)
-
     def _advance(self, start: float, stop: float, share: float, text: str) -> None:
-        self.progress.update(start + (stop - start) * share, text)
+        done = start + (stop - start) * share
+        self.progress.update(self._guided_until + (1.0 - self._guided_until) * done, text)
 
     def _finalise_progress(self, number: int, count: int, share: float) -> None:
         self._advance(RESTORE_UNTIL, 1.0, (number + share) / count, "Writing the output")
 
     def _provenance(self) -> dict[str, str]:
         statistics = stored_statistics(self.workspace.folder)
-        return provenance(self.settings, self.plan, self.model.card, self.fingerprint, statistics)
+        return provenance(
+            self.settings, self.plan, self.model.card, self.fingerprint, statistics, self.guide
+        )

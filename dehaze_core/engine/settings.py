@@ -10,10 +10,13 @@ from typing import Any, Literal, get_args
 
 from dehaze_core.engine.context_backends import ContextKind
 from dehaze_core.errors import SettingsError
+from dehaze_core.segmentation.coding import Coding
+from dehaze_core.segmentation.segmenter import SegmenterName
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 BackendChoice = Literal["auto", "torch", "onnxruntime"]
 FormatChoice = Literal["cog", "gtiff", "zarr"]
+Structure = Literal["haze_mask", "dehaze_mask", "haze_gray"]
 
 MAX_STRENGTH = 1.5
 MIN_MEMORY_MIB = 1024
@@ -47,6 +50,14 @@ class RunSettings:
         thickness: Also write the haze thickness (optical thickness at 550 nm, float32) here.
         overwrite: Replace existing outputs.
         creation_options: GDAL creation options of the output, `KEY=VALUE`.
+        mask: Raster of segments that guides a model of the kind `guided`: 8 bit are grey codes,
+            other integers are labels; 0, nodata and what it does not cover are no segment. It has
+            the raster's CRS and any resolution; one without georeference covers the raster.
+        structure: What guides such a model: `haze_mask`, segments of the raster as it is, those of
+            `mask` or found by the segmenter; `dehaze_mask`, segments found after a first removal of
+            haze; `haze_gray`, the mean of the bands. Other models are not guided.
+        segmenter: What finds the segments where no mask is given.
+        coding: How these become grey codes.
 
     Raises:
         SettingsError: A value is out of its range.
@@ -68,6 +79,10 @@ class RunSettings:
     overwrite: bool = True
     creation_options: tuple[str, ...] = ()
     format: FormatChoice | None = None
+    mask: str | None = None
+    structure: Structure = "haze_mask"
+    segmenter: SegmenterName = "mobile"
+    coding: Coding = "paint"
 
     def __post_init__(self) -> None:
         """Check every value that can be checked without opening the source."""
@@ -77,6 +92,9 @@ class RunSettings:
             ("Device", self.device, get_args(DeviceChoice)),
             ("Backend", self.backend, get_args(BackendChoice)),
             ("Context", self.context, get_args(ContextKind)),
+            ("Structure", self.structure, get_args(Structure)),
+            ("Segmenter", self.segmenter, get_args(SegmenterName)),
+            ("Coding", self.coding, get_args(Coding)),
         ):
             _require(
                 value in choices,
@@ -102,11 +120,17 @@ class RunSettings:
         self._check_sizes()
         for option in self.creation_options:
             _require("=" in option, f"Creation option '{option}' was given, expected KEY=VALUE.")
+        _require(
+            self.mask is None or (bool(self.mask) and self.structure == "haze_mask"),
+            f"A mask {self.mask!r} and structure '{self.structure}' were given; a mask is used as "
+            "it is, expected structure 'haze_mask', or no mask.",
+        )
         for output in self.outputs:
-            _require(
-                Path(output).resolve() != Path(self.source).resolve(),
-                f"The output {output} is the input itself; inputs are never overwritten.",
-            )
+            for source in filter(None, (self.source, self.mask)):
+                _require(
+                    Path(output).resolve() != Path(source).resolve(),
+                    f"The output {output} is an input itself; inputs are never overwritten.",
+                )
         _require(
             len({Path(output).resolve() for output in self.outputs}) == len(self.outputs),
             "Output and haze thickness have the same path, expected two different ones.",

@@ -39,7 +39,7 @@ def pixel_seconds(network: StreamedNetwork, device: torch.device) -> float:
     Files are read and written beside the work, and delay it by as much as one pass at most.
     """
     side = SIDE * TOKEN_PX
-    rgb = torch.rand(1, 3, side, side, device=device)
+    rgb = torch.rand(1, network.bands + network.guides, side, side, device=device)
     mask = torch.ones(1, 1, side, side, device=device)
     with torch.inference_mode():
         given, scene, encoding = _first_pass(network, rgb, mask, device)

@@ -17,6 +17,9 @@ from dehaze_core.models.config import NetworkConfig
 from dehaze_core.models.dehazexl import published_config as published
 from dehaze_core.models.dehazexl.lite import DehazeXLLite, LiteConfig
 from dehaze_core.models.dehazexl.published import DehazeXL
+from dehaze_core.models.sam_guided.guided import GuidedDehazeXL, GuidedLite, GuidedStudent
+from dehaze_core.models.sam_guided.restormer import Restormer, RestormerConfig
+from dehaze_core.models.sam_guided.unet import UNet, UNetConfig
 from dehaze_core.models.streaming import StreamedNetwork
 from dehaze_core.models.student.student import Student, StudentConfig
 
@@ -64,6 +67,12 @@ ARCHITECTURES = {
     "dehazexl-swin-b": Architecture(DehazeXL, published.SWIN_B),
     "dehazexl-swin-l": Architecture(DehazeXL, published.SWIN_L),
     "distilled": Architecture(Student, StudentConfig(), growth=4),
+    "guided-lite": Architecture(GuidedLite, LiteConfig(), growth=2),
+    "guided-base": Architecture(GuidedDehazeXL, published.BASE),
+    "guided-small": Architecture(GuidedDehazeXL, published.SMALL),
+    "guided-distilled": Architecture(GuidedStudent, StudentConfig(), growth=4),
+    "guided-unet": Architecture(UNet, UNetConfig(), growth=2),
+    "guided-restormer": Architecture(Restormer, RestormerConfig(), growth=4),
 }
 
 

@@ -27,7 +27,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from dehaze_core.errors import ModelError
-from dehaze_core.models.architectures import build_network, check_finite, check_layout
+from dehaze_core.models.architectures import Outline, build_network, check_finite, check_layout
 from dehaze_core.models.cards import ModelCard, check_name, read_card
 from dehaze_core.models.dehazexl.lite import parameter_count
 from dehaze_core.models.importer_archive import plain_names, read_archive_outline
@@ -44,7 +44,7 @@ CHILD_SECONDS = 180.0
 
 _MOST_COPIES = 4  # weights, their average, and two moments of an optimiser
 _SLACK_BYTES = 16 << 20
-_HEAD_BYTES = 512
+HEAD_BYTES = 512
 _OTHER_KINDS = (
     (b"\x80", "a bare pickle, as PyTorch wrote before version 1.6"),
     (b"GGUF", "a GGUF file"),
@@ -137,7 +137,7 @@ def _read(path: Path, network: StreamedNetwork) -> tuple[dict[str, Tensor], str]
         raise ModelError("It is not a file.", hint="Check the path.", code="MODEL_FILE")
     with path.open("rb") as file:
         size = _reasonable_size(file, network)
-        head = file.read(_HEAD_BYTES)
+        head = file.read(HEAD_BYTES)
         file.seek(0)
         if head.startswith(b"PK\x03\x04"):
             check_layout(own_names(read_archive_outline(file, size), network), network)
@@ -145,7 +145,7 @@ def _read(path: Path, network: StreamedNetwork) -> tuple[dict[str, Tensor], str]
         elif path.suffix.lower() == ".safetensors" or head[8:9] == b"{":
             data = file.read()
         else:
-            _refuse_kind(head)
+            refuse_kind(head)
         # No more trust in the child than in the file it has read.
         outline = plain_names(read_outline(io.BytesIO(data), len(data)))
         check_layout(own_names(outline, network), network)
@@ -166,7 +166,15 @@ def _reasonable_size(file: BinaryIO, network: StreamedNetwork) -> int:
     return size
 
 
-def _refuse_kind(head: bytes) -> NoReturn:
+def refuse_kind(head: bytes) -> NoReturn:
+    """Refuse a file that is neither safetensors nor an archive of `torch.save`.
+
+    Args:
+        head: Its first `HEAD_BYTES`, which tell what it may be.
+
+    Raises:
+        ModelError: Always (MODEL_FORMAT).
+    """
     start, tar = _TAR
     kinds = [kind for magic, kind in _OTHER_KINDS if head.startswith(magic)]
     if head[start:].startswith(tar):
@@ -181,38 +189,49 @@ def _refuse_kind(head: bytes) -> NoReturn:
 
 
 def unpickled_elsewhere(path: Path) -> bytes:
-    """Return the tensors of a file with a pickle as safetensors, made by a process of its own.
+    """Return the tensors of a file with a pickle as safetensors; see `unpickle_elsewhere`."""
+    with tempfile.TemporaryDirectory(prefix="dehaze-import-") as folder:
+        target = Path(folder) / "weights.safetensors"
+        unpickle_elsewhere(path, target)
+        return target.read_bytes()
+
+
+def unpickle_elsewhere(path: Path, target: Path) -> Outline:
+    """Write the tensors of a file with a pickle as safetensors, in a process of its own.
 
     The header describes the bytes; whether the tensors are those wanted is left to check.
+
+    Args:
+        path: The file.
+        target: The safetensors file to write.
+
+    Returns:
+        The tensors in `target`, without their values.
 
     Raises:
         ModelError: The process failed (MODEL_IMPORT), what it wrote is malformed (MODEL_FORMAT), or
             PyTorch is too old (MODEL_TORCH).
     """
     refuse_unsafe_torch(torch.__version__)
-    with tempfile.TemporaryDirectory(prefix="dehaze-import-") as folder:
-        target = Path(folder) / "weights.safetensors"
-        command = [sys.executable, "-I", "-m", "dehaze_core.models.importer_child"]
-        try:
-            done = subprocess.run(  # nosec B603
-                [*command, str(path.resolve()), str(target)],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=CHILD_SECONDS,
-                check=False,
-                env=_small_environment(),
-            )
-        except subprocess.TimeoutExpired as error:
-            raise _not_unpickled(f"it took more than {CHILD_SECONDS:.0f} s") from error
-        if done.returncode or not target.is_file():
-            lines = done.stderr.strip().splitlines()
-            raise _not_unpickled(lines[-1] if lines else f"status {done.returncode}")
-        with target.open("rb") as file:
-            read_outline(file, os.fstat(file.fileno()).st_size)
-            file.seek(0)
-            return file.read()
+    command = [sys.executable, "-I", "-m", "dehaze_core.models.importer_child"]
+    try:
+        done = subprocess.run(  # nosec B603
+            [*command, str(path.resolve()), str(target)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CHILD_SECONDS,
+            check=False,
+            env=_small_environment(),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _not_unpickled(f"it took more than {CHILD_SECONDS:.0f} s") from error
+    if done.returncode or not target.is_file():
+        lines = done.stderr.strip().splitlines()
+        raise _not_unpickled(lines[-1] if lines else f"status {done.returncode}")
+    with target.open("rb") as file:
+        return read_outline(file, os.fstat(file.fileno()).st_size)
 
 
 def refuse_unsafe_torch(version: str) -> None:

@@ -149,9 +149,9 @@ def write_model(card: ModelCard, data: bytes, folder: Path) -> ModelCard:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / f"{card.name}.safetensors", data)
-        _replace(folder / f"{card.name}.json", _card_bytes(card))
+        write_card(card, folder)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable_folder(folder, error) from error
     return read_card(folder / f"{card.name}.json")
 
 
@@ -170,9 +170,9 @@ def record_scores(name: str, title: str, scores: dict[str, Any]) -> ModelCard:
     card = replace(card, scores={**card.scores, title: scores})
     folder = WEIGHTS_FOLDER if is_shipped(name) else models_folder()
     try:
-        _replace(folder / f"{name}.json", _card_bytes(card))
+        write_card(card, folder)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable_folder(folder, error) from error
     return card
 
 
@@ -215,7 +215,7 @@ def remove_model(name: str) -> None:
         for suffix in (".json", ".safetensors"):
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable_folder(folder, error) from error
 
 
 def _is_in(folder: Path, name: str) -> bool:
@@ -296,8 +296,10 @@ def _weights(path: Path, card: ModelCard, network: nn.Module) -> bytes:
     return data
 
 
-def _card_bytes(card: ModelCard) -> bytes:
-    return (json.dumps(card.as_dict(), indent=2) + "\n").encode("utf-8")
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write a card into a folder, complete or not at all."""
+    data = (json.dumps(card.as_dict(), indent=2) + "\n").encode("utf-8")
+    _replace(folder / f"{card.name}.json", data)
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -309,7 +311,8 @@ def _replace(path: Path, data: bytes) -> None:
     os.replace(partial, path)
 
 
-def _unwritable(folder: Path, error: OSError) -> ModelError:
+def unwritable_folder(folder: Path, error: OSError) -> ModelError:
+    """Return the error for a folder of models that cannot be written (MODEL_FOLDER)."""
     return ModelError(
         f"The model folder {folder} cannot be written: {error}.",
         hint="Set DEHAZE_MODELS to a folder of yours.",

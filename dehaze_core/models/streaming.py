@@ -95,8 +95,11 @@ class HazeMaps:
     edge_slope: Tensor
 
     def per_pixel(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        """Return thickness (N, 1, H, W) and airlight (N, 3, H, W) of the pixels (N, 3, H, W)."""
-        luminance = rgb.mean(dim=1, keepdim=True)
+        """Return thickness (N, 1, H, W) and airlight (N, 3, H, W) of the pixels (N, 3, H, W).
+
+        Channels of `rgb` behind the bands, guides of the network, are left out.
+        """
+        luminance = rgb[:, : self.airlight.shape[1]].mean(dim=1, keepdim=True)
         return full_resolution(self.thickness, self.airlight, self.edge_slope, luminance)
 
     def is_finite(self) -> bool:
@@ -134,9 +137,12 @@ class PaintedImage:
         return bool(self.clear.isfinite().all())
 
     def without_gaps(self, rgb: Tensor) -> PaintedImage:
-        """Return the image with the pixels of `rgb` (N, 3, H, W) where a value is not a number."""
+        """Return the image with the pixels of `rgb` (N, 3, H, W) where a value is not a number.
+
+        Channels of `rgb` behind the bands, guides of the network, are left out.
+        """
         usable = self.clear.isfinite().all(dim=1, keepdim=True)
-        return PaintedImage(torch.where(usable, self.clear, rgb))
+        return PaintedImage(torch.where(usable, self.clear, rgb[:, : self.clear.shape[1]]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,9 @@ class StreamedNetwork(nn.Module, ABC):
         architecture: Kind of network, one of `architectures.ARCHITECTURES`.
         config: Its shape.
         bands: Bands of the pictures it sees and answers for; the engine runs networks with 3.
+        guides: Channels behind the bands that guide it, [0, 1], and are never dehazed: the code of
+            the pixel's segment, 0 where there is none or no data. All that is called `rgb` has
+            `bands + guides` channels.
         paints: Whether it answers with a `PaintedImage`; else with `HazeMaps`.
         token_width: Channels C of a token; 0 for a network without tokens.
         unit_px: Blocks begin and end at multiples of this many pixels, itself one of `TOKEN_PX`.
@@ -169,6 +178,7 @@ class StreamedNetwork(nn.Module, ABC):
     architecture: str
     config: NetworkConfig
     bands: int = 3
+    guides: int = 0
     paints: bool = False
     token_width: int = 0
     unit_px: int
@@ -191,7 +201,7 @@ class StreamedNetwork(nn.Module, ABC):
 
         Args:
             rgb: (N, 3, H, W) float32 display-encoded, [0, 1], `FILL` where there is no data; H and
-                W are multiples of `unit_px`.
+                W are multiples of `unit_px`. Guides follow as further channels.
             valid: (N, 1, H, W) float32, 1 where the pixel holds data, else 0.
             conditions: (N, H/32, W/32, K) what is known of its tokens; K is 0 without tokens.
             scene: What is known of the whole raster, on the device of the network: `SceneHaze`

@@ -7,6 +7,9 @@ added.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,9 +19,30 @@ RESIDUAL_VEIL = np.float32(0.03)
 """Largest airlight, in linear light, that is taken for residual haze in a clear picture."""
 
 
+_Value = TypeVar("_Value", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One of the eight ways to lay a square picture.
+
+    Attributes:
+        quarters: Quarter turns, counter-clockwise.
+        mirrored: Whether left and right are then exchanged.
+    """
+
+    quarters: int
+    mirrored: bool
+
+    def __call__(self, picture: NDArray[_Value]) -> NDArray[_Value]:
+        """Return a picture (..., H, W) turned."""
+        turned = np.rot90(picture, self.quarters, axes=(-2, -1))
+        return turned[..., ::-1] if self.mirrored else turned
+
+
 def varied(
     rng: np.random.Generator, clear: NDArray[np.float32], stays_clear: bool
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], Turn]:
     """Flip, turn, and vary exposure, contrast and colour, in linear light.
 
     Args:
@@ -26,12 +50,14 @@ def varied(
         clear: (3, H, W).
         stays_clear: No haze will be added. Pictures that people call clear may have a thin veil,
             and pale ground looks as if it had one; both are to come back as they are.
+
+    Returns:
+        The picture, and how it was turned: what lies over it has to be turned as well.
     """
     if not (stays_clear and rng.random() < 0.7):
         clear = without_residual_haze(rng, clear)
-    clear = np.rot90(clear, int(rng.integers(4)), axes=(1, 2))
-    if rng.random() < 0.5:
-        clear = clear[:, :, ::-1]
+    turn = Turn(int(rng.integers(4)), bool(rng.random() < 0.5))
+    clear = turn(clear)
     if rng.random() < 0.7:
         exposure = np.exp(rng.normal(0.0, 0.45 if stays_clear else 0.25))
         gain = exposure * np.exp(rng.normal(0.0, 0.05, (3, 1, 1)))
@@ -42,7 +68,7 @@ def varied(
         clear = as_pale_ground(rng, clear)
     if rng.random() < 0.15:
         clear = with_flat_ground(rng, clear)
-    return np.ascontiguousarray(clear, dtype=np.float32)
+    return np.ascontiguousarray(clear, dtype=np.float32), turn
 
 
 def as_pale_ground(rng: np.random.Generator, clear: NDArray[np.float32]) -> NDArray[np.float32]:

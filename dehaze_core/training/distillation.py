@@ -24,7 +24,7 @@ from dehaze_core.models.student.teacher import SCALE, Teacher, TeacherAnswer
 from dehaze_core.models.teachers import load_teacher
 from dehaze_core.training.affinity import AffinityKind, affinity_loss
 from dehaze_core.training.batches import Batch
-from dehaze_core.training.losses import Guide, as_seen, restored, token_weight
+from dehaze_core.training.losses import Guide, as_seen, restored, shown, token_weight
 from dehaze_core.training.recipe import Distillation
 
 CELL_PX = 4
@@ -136,10 +136,10 @@ class ModelGuide:
     def __call__(self, batch: Batch, answer: PaintedImage) -> Tensor:
         """Return the loss over valid pixels, in display values."""
         valid = batch.valid.float()
-        seen = as_seen(batch.hazy, batch.valid)
+        seen = shown(self.network, batch)
         with torch.no_grad():
             found = self.network(seen, valid, token_weight(valid))
-            wanted = restored(found, seen).clamp(0.0, 1.0)
+            wanted = restored(found, seen[:, : self.network.bands]).clamp(0.0, 1.0)
         difference = (answer.clear.float() - wanted).abs().mean(dim=1, keepdim=True)
         return (difference * valid).sum() / valid.sum().clamp_min(1.0)
 

@@ -7,7 +7,7 @@ import csv
 import math
 import zlib
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 
 from dehaze_core.errors import InputError
 from dehaze_core.scene import read_texture
+from dehaze_core.training.labels import Box, Labels, cut_labels, read_labels
 from dehaze_core.training.rasters import ClearRaster
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
@@ -34,18 +35,34 @@ RgbImage = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
+class Crop:
+    """A square piece of clear ground.
+
+    Attributes:
+        picture: (side, side, 3) uint8, display-encoded.
+        labels: (side, side) its segments, 0 for none; None if the pool has no labels.
+    """
+
+    picture: RgbImage
+    labels: NDArray[np.int32] | None
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePool:
     """Clear images, grouped by the site they show.
 
     Attributes:
         sites: For every site its images, (H, W, 3) uint8, display-encoded; large rasters are read
             window by window.
+        labels: For every site the segments of its images, 0 for none, in the same order, as large
+            as the images or smaller in proportion; empty if nobody asks for segments.
 
     Raises:
         InputError: No image is large enough to cut from (INPUT_SIZE).
     """
 
     sites: dict[str, list[RgbImage | ClearRaster]]
+    labels: dict[str, list[Labels]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that there is an image that crops can be cut from."""
@@ -63,40 +80,54 @@ class ImagePool:
         return sum(len(images) for images in self.sites.values())
 
     def crop(self, rng: np.random.Generator, size: int) -> RgbImage:
-        """Draw a square clear image of `size` px.
+        """Draw a square clear image of `size` px, see `cut`."""
+        return self.cut(rng, size).picture
+
+    def cut(self, rng: np.random.Generator, size: int) -> Crop:
+        """Draw a square clear image of `size` px with its segments, if there are any.
 
         Larger sides come from large images (scaled a little where needed) or are collages of
         smaller ones, so that one haze field can lie over ground of many kinds.
         """
         while True:
-            image = self._draw(rng)
+            image, labels = self._draw(rng)
             large_enough = min(image.shape[:2]) * MOST_ENLARGED >= size
             if large_enough and (size <= CELL_PX or rng.random() < 0.7):
-                crop = _scaled_crop(rng, image, size)
+                crop = _scaled_crop(rng, image, labels, size)
                 if crop is not None:
                     return crop
             if size > CELL_PX:
                 return self._collage(rng, size)
 
-    def _draw(self, rng: np.random.Generator) -> RgbImage | ClearRaster:
+    def _draw(self, rng: np.random.Generator) -> tuple[RgbImage | ClearRaster, Labels | None]:
         names = list(self.sites)
         # Between "every site alike" and "every image alike".
         weights = np.array([_pixels(self.sites[n]) ** 0.5 for n in names])
-        images = self.sites[names[int(rng.choice(len(names), p=weights / weights.sum()))]]
-        return images[int(rng.integers(len(images)))]
+        name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        number = int(rng.integers(len(self.sites[name])))
+        labels = self.labels[name][number] if self.labels else None
+        return self.sites[name][number], labels
 
-    def _collage(self, rng: np.random.Generator, size: int) -> RgbImage:
+    def _collage(self, rng: np.random.Generator, size: int) -> Crop:
         cell = size // 2 if size > 2 * CELL_PX and rng.random() < 0.5 else CELL_PX
-        out = np.empty((size, size, 3), np.uint8)
+        picture = np.empty((size, size, 3), np.uint8)
+        labels = np.zeros((size, size), np.int32) if self.labels else None
         for row in range(0, size, cell):
             for col in range(0, size, cell):
-                out[row : row + cell, col : col + cell] = self.crop(rng, cell)[
-                    : size - row, : size - col
-                ]
-        return out
+                piece = self.cut(rng, cell)
+                place = (slice(row, row + cell), slice(col, col + cell))
+                inside = (slice(size - row), slice(size - col))
+                picture[place] = piece.picture[inside]
+                if labels is not None and piece.labels is not None:
+                    own = piece.labels[inside]
+                    # Segments of different pieces are different ones.
+                    labels[place] = np.where(own > 0, own + labels.max(), 0)
+        return Crop(picture, labels)
 
 
-def load_images(folder: Path, held_out: float = 0.08) -> tuple[ImagePool, ImagePool]:
+def load_images(
+    folder: Path, held_out: float = 0.08, masks: Path | None = None
+) -> tuple[ImagePool, ImagePool]:
     """Read all images below a folder and split them by site.
 
     The site is the column `site` of a MANIFEST.csv (columns `path`, `site`) if there is one,
@@ -107,6 +138,8 @@ def load_images(folder: Path, held_out: float = 0.08) -> tuple[ImagePool, ImageP
         folder: Folder with pictures of three 8-bit channels, and rasters of any type.
         held_out: Share of the images that is held out, whole sites at least; at least one site
             is on each side.
+        masks: Folder of label pictures, one for every image: at the same place, its name ending
+            with .png. None if nobody asks for segments.
 
     Returns:
         The pool to train on and the pool to validate on.
@@ -114,7 +147,8 @@ def load_images(folder: Path, held_out: float = 0.08) -> tuple[ImagePool, ImageP
     Raises:
         InputError: There is no image (INPUT_EMPTY), only one site (INPUT_SITES), none large enough
             on one side (INPUT_SIZE), or an image cannot be read (INPUT_CORRUPT, INPUT_NODATA, or
-            as for any raster).
+            as for any raster); or there is no mask of an image that fits (MASK_MISSING, MASK_SHAPE,
+            MASK_UNREADABLE).
     """
     wanted = {*EXTENSIONS, *RASTER_EXTENSIONS}
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in wanted)
@@ -126,15 +160,15 @@ def load_images(folder: Path, held_out: float = 0.08) -> tuple[ImagePool, ImageP
             code="INPUT_EMPTY",
         )
     site_of = _sites(folder)
-    train: dict[str, list[RgbImage | ClearRaster]] = defaultdict(list)
-    validation: dict[str, list[RgbImage | ClearRaster]] = defaultdict(list)
+    train: dict[str, list[Path]] = defaultdict(list)
+    validation: dict[str, list[Path]] = defaultdict(list)
     names = {
         path: site_of.get(path.relative_to(folder).as_posix(), path.parent.name) for path in paths
     }
     held_sites = _held_out_sites(list(names.values()), held_out)
     for path, site in names.items():
-        (validation if site in held_sites else train)[site].append(_load(path))
-    return ImagePool(dict(train)), ImagePool(dict(validation))
+        (validation if site in held_sites else train)[site].append(path)
+    return _pool(train, folder, masks), _pool(validation, folder, masks)
 
 
 def load_textures(folder: Path) -> list[NDArray[np.float32]]:
@@ -147,20 +181,35 @@ def load_textures(folder: Path) -> list[NDArray[np.float32]]:
     return [read_texture(str(path)) for path in paths]
 
 
+def _pool(paths: dict[str, list[Path]], folder: Path, masks: Path | None) -> ImagePool:
+    sites = {site: [_load(path) for path in each] for site, each in paths.items()}
+    if masks is None:
+        return ImagePool(sites)
+    labels = {
+        site: [
+            read_labels((masks / path.relative_to(folder)).with_suffix(".png"), image.shape)
+            for path, image in zip(paths[site], images, strict=True)
+        ]
+        for site, images in sites.items()
+    }
+    return ImagePool(sites, labels)
+
+
 def _load(path: Path) -> RgbImage | ClearRaster:
     if path.suffix.lower() not in RASTER_EXTENSIONS:
         return _load_picture(path)
     raster = ClearRaster(path)
     side = min(*raster.shape[:2], 256)
-    window = raster.window(np.random.default_rng(0), side)
-    if window is None:
+    found = raster.window(np.random.default_rng(0), side)
+    if found is None:
         raise InputError(
             f"No window of {side} px without nodata was found in {path}.",
             hint="Take it out of the folder, or cut it to its valid part.",
             code="INPUT_NODATA",
         )
+    pixels, _ = found
     # A chip is its only window.
-    return window if window.shape == raster.shape else raster
+    return pixels if pixels.shape == raster.shape else raster
 
 
 def _load_picture(path: Path) -> RgbImage:
@@ -217,23 +266,32 @@ def _pixels(images: list[RgbImage | ClearRaster]) -> int:
 
 
 def _scaled_crop(
-    rng: np.random.Generator, image: RgbImage | ClearRaster, size: int
-) -> RgbImage | None:
+    rng: np.random.Generator, image: RgbImage | ClearRaster, labels: Labels | None, size: int
+) -> Crop | None:
     """Draw a window and bring it to `size` px; None where a raster has none without nodata."""
     height, width = image.shape[:2]
     least = size / min(height, width)
     zoom = max(least, float(np.exp(rng.uniform(np.log(0.5), np.log(1.3)))))
     side = min(size / zoom, height, width)
     if isinstance(image, ClearRaster):
-        window = image.window(rng, round(side))
-        return None if window is None else _resized(window, size, (0, 0, *window.shape[:2]))
-    top, left = rng.uniform(0, height - side), rng.uniform(0, width - side)
-    if abs(side - size) < 1:
-        row, col = int(top), int(left)
-        return image[row : row + size, col : col + size]
-    return _resized(image, size, (left, top, left + side, top + side))
+        found = image.window(rng, round(side))
+        if found is None:
+            return None
+        pixels, window = found
+        box: Box = (window.col, window.row, window.col_stop, window.row_stop)
+        picture = _resized(pixels, size, (0, 0, *pixels.shape[:2]))
+    else:
+        top, left = rng.uniform(0, height - side), rng.uniform(0, width - side)
+        if abs(side - size) < 1:
+            row, col = int(top), int(left)
+            box = (col, row, col + size, row + size)
+            picture = image[row : row + size, col : col + size]
+        else:
+            box = (left, top, left + side, top + side)
+            picture = _resized(image, size, box)
+    return Crop(picture, None if labels is None else cut_labels(labels, image.shape, box, size))
 
 
-def _resized(image: RgbImage, size: int, box: tuple[float, float, float, float]) -> RgbImage:
+def _resized(image: RgbImage, size: int, box: Box) -> RgbImage:
     scaled = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
     return np.asarray(scaled)

@@ -22,7 +22,7 @@ from dehaze_core.engine.device import Device
 from dehaze_core.errors import SettingsError
 from dehaze_core.models.architectures import build_network
 from dehaze_core.models.streaming import HAZE_PX, StreamedNetwork
-from dehaze_core.training.batches import Batch, HazyBatches, StepSampler, stack
+from dehaze_core.training.batches import Batch, HazyBatches, StepSampler
 from dehaze_core.training.budget import schedule
 from dehaze_core.training.distillation import find_guidance, refuse_unguidable
 from dehaze_core.training.log import LOSS, MINUTES, TrainLog
@@ -264,8 +264,8 @@ def _network(recipe: TrainRecipe) -> StreamedNetwork:
     """Return the untrained network of a recipe.
 
     Raises:
-        SettingsError: The recipe's crops are not made of whole patches of the network, or it cannot
-            be guided as the recipe says.
+        SettingsError: The recipe's crops are not made of whole patches of the network, only one of
+            both has guides, or it cannot be distilled as the recipe says.
     """
     network = build_network(recipe.architecture, recipe.config.as_dict())
     odd = [side for side, _, _ in recipe.batches.shapes if side % network.unit_px]
@@ -273,6 +273,12 @@ def _network(recipe: TrainRecipe) -> StreamedNetwork:
         raise SettingsError(
             f"The recipe has crops of {odd[0]} px, expected multiples of {network.unit_px} px for "
             f"{recipe.architecture}."
+        )
+    if bool(network.guides) != (recipe.masks is not None):
+        raise SettingsError(
+            f"The recipe has {'no' if recipe.masks is None else 'a'} table [guide], but "
+            f"{recipe.architecture} is a network with{'' if network.guides else 'out'} guides.",
+            hint="A network with guides needs that table, and one without must not have it.",
         )
     if recipe.distillation is not None:
         refuse_unguidable(network, recipe.distillation.kind)
@@ -291,13 +297,13 @@ def _average(average: StreamedNetwork, model: StreamedNetwork, decay: float) -> 
 
 
 def _validation_set(batches: HazyBatches, seed: int) -> dict[str, Batch]:
-    """Return a fixed batch per level, and one of large scenes (`large`) with haze of level L3."""
+    """Return a fixed batch per level, and one of large scenes (`large`) with haze of level L3.
+
+    In every batch guides are made of the recipe's sources, each as often as it says.
+    """
     rng = np.random.default_rng(seed)
 
-    def draw(level: str, side: int, count: int) -> Batch:
-        return stack([batches.sample(rng, side, level) for _ in range(count)])
-
     levels = ("L0", "L1", "L2", "L3", "L4")
-    result = {level: draw(level, 256, VALIDATION_IMAGES) for level in levels}
-    result["large"] = draw("L3", 1024, max(VALIDATION_IMAGES // 5, 1))
+    result = {level: batches.fixed(rng, 256, level, VALIDATION_IMAGES) for level in levels}
+    result["large"] = batches.fixed(rng, 1024, "L3", max(VALIDATION_IMAGES // 5, 1))
     return result

@@ -58,6 +58,26 @@ def as_seen(pictures: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, pictures.float() / 255, FILL)
 
 
+def shown(network: StreamedNetwork, batch: Batch) -> Tensor:
+    """Return all that a network is shown of a batch: hazy bands, and guides if it has any.
+
+    Args:
+        network: The network.
+        batch: Its guide is 0 where there is no data, and everywhere if it has none.
+
+    Returns:
+        (N, 3 + guides, H, W) float32.
+    """
+    seen = as_seen(batch.hazy, batch.valid)
+    if not network.guides:
+        return seen
+    if batch.guide is None:
+        guide = torch.zeros_like(seen[:, :1])
+    else:
+        guide = torch.where(batch.valid, batch.guide.float() / 255, 0.0)
+    return torch.cat((seen, guide), dim=1)
+
+
 def token_weight(valid: Tensor) -> Tensor:
     """Return the share of valid pixels, (N, 1, H, W) float32, of every token, (N, H/32, W/32)."""
     return F.avg_pool2d(valid, TOKEN_PX)[:, 0]
@@ -82,12 +102,13 @@ def evaluate(
         guide: What a network that paints is compared with beside the truth; nothing if None.
     """
     valid = batch.valid.float()
-    seen = as_seen(batch.hazy, batch.valid)
+    seen = shown(model, batch)
     answer = model(seen, valid, token_weight(valid), budget)
     if isinstance(answer, PaintedImage):
         image = _image_loss(answer.clear.float(), batch.clear, valid, weights)
         return image if guide is None else Outcome(image.loss + guide(batch, answer), image.mse)
     maps, scene = answer
+    seen = seen[:, : model.bands]
     quarter = F.avg_pool2d(valid, HAZE_PX)
     if phase is None:
         step, row, col = 1, 0, 0

@@ -37,20 +37,26 @@ class ClearRaster:
             self._radiometry = Radiometry.for_scene(scene, self._bands)
             self.shape = (scene.frame.height, scene.frame.width, 3)
 
-    def window(self, rng: np.random.Generator, side: int) -> NDArray[np.uint8] | None:
-        """Draw a square window (side, side, 3) without nodata; None if none was found.
+    def window(
+        self, rng: np.random.Generator, side: int
+    ) -> tuple[NDArray[np.uint8], Window] | None:
+        """Draw a square window (side, side, 3) without nodata, and tell where it lies.
 
         Args:
             rng: Source of randomness.
             side: Side in px, at most the shorter side of the raster.
+
+        Returns:
+            Pixels and window; None if none was found.
         """
         height, width, _ = self.shape
         with open_scene(str(self.path)) as scene:
             for _ in range(TRIES):
                 row, col = rng.integers(height - side + 1), rng.integers(width - side + 1)
-                pixels, valid = scene.read(Window(int(row), int(col), side, side), self._bands)
+                window = Window(int(row), int(col), side, side)
+                pixels, valid = scene.read(window, self._bands)
                 if valid.all():
-                    return self._encoded(pixels)
+                    return self._encoded(pixels), window
         return None
 
     def _encoded(self, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:

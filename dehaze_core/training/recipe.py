@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Recipes: everything that shapes a training run, as TOML files.
 
-The fields of a file are those of `TrainRecipe`; its tables `batches`, `loss`, `distillation` and
-`network` are those of `BatchRecipe`, `LossWeights`, `Distillation` and the configuration of the
-recipe's architecture. What a file leaves out has its default.
+The fields of a file are those of `TrainRecipe`; its tables `batches`, `loss`, `distillation`,
+`guide` and `network` are those of `BatchRecipe`, `LossWeights`, `Distillation`, `GuideRecipe` and
+the configuration of the recipe's architecture. What a file leaves out has its default.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from dehaze_core.models.dehazexl.lite import LiteConfig
 from dehaze_core.models.streaming import TOKEN_PX
 from dehaze_core.training.affinity import AffinityKind
 from dehaze_core.training.budget import Budget
+from dehaze_core.training.guide_recipe import GuideRecipe
+from dehaze_core.training.shares import are_shares, is_share
 
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 _LITE = "dehazexl-lite"
@@ -62,9 +64,7 @@ class BatchRecipe:
                     f"A batch shape is {shape}, expected a side in multiples of {TOKEN_PX} px, "
                     "a count of at least 1 and a share above 0."
                 )
-        levels = self.levels if isinstance(self.levels, Mapping) else {}
-        shares = levels.values()
-        if set(levels) - set(LEVELS) or not all(map(_is_share, shares)) or not sum(shares) > 0:
+        if not are_shares(self.levels, LEVELS):
             raise SettingsError(
                 f"Batches have levels {self.levels}; expected shares of at least 0, not all 0, "
                 f"of the levels {', '.join(LEVELS)}."
@@ -101,7 +101,7 @@ class LossWeights:
         """Check that the weights are numbers."""
         for each in fields(self):
             value = getattr(self, each.name)
-            if not _is_share(value):
+            if not is_share(value):
                 raise SettingsError(
                     f"The weight '{each.name}' of the loss is {value!r}, expected a number >= 0."
                 )
@@ -135,7 +135,7 @@ class Distillation:
                     f"The '{name}' of a distillation is {getattr(self, name)!r}, expected one of "
                     f"{', '.join(known)}."
                 )
-        if not _is_share(self.weight):
+        if not is_share(self.weight):
             raise SettingsError(
                 f"The weight of a distillation is {self.weight!r}, expected a number >= 0."
             )
@@ -172,6 +172,10 @@ class TrainRecipe:
         config: Shape of the network.
         weights: Weights of the loss.
         distillation: What guides the network beside the truth; nothing if None.
+        masks: Where the guides of a network with guides come from, the table `guide` of a file;
+            None for networks without.
+        start: Name of the model whose weights training begins with, if nobody names another;
+            random ones if None.
     """
 
     minutes: float | None = None
@@ -192,6 +196,8 @@ class TrainRecipe:
     config: NetworkConfig = field(default_factory=LiteConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     distillation: Distillation | None = None
+    masks: GuideRecipe | None = None
+    start: str | None = None
 
     def __post_init__(self) -> None:
         """Check types and ranges."""
@@ -230,6 +236,20 @@ class TrainRecipe:
             changes["model" if changes["kind"] == "model" else "teacher"] = source
         return replace(self, distillation=replace(guide, **changes))
 
+    def with_mask_files(self) -> TrainRecipe:
+        """Return the recipe with masks that were made before in place of those of clear crops.
+
+        Raises:
+            SettingsError: The recipe has no masks of clear pictures.
+        """
+        if self.masks is None or not self.masks.sources.get("clear"):
+            raise SettingsError(
+                f"A folder of masks is given, but this recipe for {self.architecture} trains "
+                "without masks of clear pictures.",
+                hint="Leave --masks out, or name a recipe whose [guide] has the source 'clear'.",
+            )
+        return replace(self, masks=replace(self.masks, segmenter="files"))
+
     def shaping(self) -> dict[str, Any]:
         """Return what must not change when a training is resumed, as plain data.
 
@@ -251,6 +271,7 @@ _FREE = (
     "patience",
     "checkpointing",
     "clear_in_use",
+    "start",
 )
 _NUMBER = (int, float)
 _RANGES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
@@ -265,6 +286,7 @@ _RANGES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "patience": ((int, type(None)), lambda v: v is None or v > 0, "a whole number > 0"),
     "clear_in_use": (_NUMBER, lambda v: 0 < v < 1, "between 0 and 1"),
     "checkpointing": ((bool,), lambda v: True, "true or false"),
+    "start": ((str, type(None)), lambda v: v != "", "the name of a model"),
 }
 """Types of the plain fields of a recipe, their ranges, and the ranges in words."""
 
@@ -303,6 +325,8 @@ def load_recipe(name: str, **changes: Any) -> TrainRecipe:  # noqa: ANN401 - fie
     }
     if "distillation" in data:
         parts["distillation"] = _part(Distillation, data["distillation"], path)
+    if "guide" in data:
+        parts["masks"] = _part(GuideRecipe, data.pop("guide"), path)
     recipe: TrainRecipe = _part(TrainRecipe, {**data, **parts}, path)
     return recipe
 
@@ -340,10 +364,6 @@ def _is_batch_shape(shape: object) -> bool:
         case (int(side), int(count), int() | float() as share):
             return side > 0 and side % TOKEN_PX == 0 and count > 0 and 0 < share < math.inf
     return False
-
-
-def _is_share(value: object) -> bool:
-    return type(value) in _NUMBER and isinstance(value, int | float) and 0 <= value < math.inf
 
 
 def _as_tuple(value: Any) -> Any:  # noqa: ANN401 - TOML values

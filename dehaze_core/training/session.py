@@ -23,6 +23,7 @@ from dehaze_core.training.batches import HazyBatches
 from dehaze_core.training.imagery import ImagePool, licences, load_images, load_textures
 from dehaze_core.training.loop import Trainer
 from dehaze_core.training.recipe import TrainRecipe
+from dehaze_core.training.start import find_start
 
 LIMITS = (
     "Trained on synthetic haze over display-encoded RGB pictures, not on pairs of real hazy and "
@@ -42,11 +43,13 @@ class TrainFolders:
         data: Clear RGB images.
         textures: Grey images of real haze thickness, or None.
         out: Checkpoint, log, weights and card; a checkpoint there is resumed.
+        masks: Label pictures of the clear images, or None.
     """
 
     data: Path
     textures: Path | None
     out: Path
+    masks: Path | None = None
 
 
 def train(
@@ -65,7 +68,7 @@ def train(
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads, all cores if None.
         report: Receives lines of text.
-        start: Model to go on from; training begins with random weights if None.
+        start: Model to go on from; the one the recipe names, or random weights, if None.
 
     Returns:
         The card of the weights.
@@ -73,13 +76,15 @@ def train(
     Raises:
         DehazeError: There are no images, or a setting is wrong.
     """
-    chosen, clear, validation = begin(folders.data, device, threads, report)
+    chosen, clear, validation = begin(folders.data, device, threads, report, folders.masks)
+    if start is None and recipe.start is not None:
+        start = find_start(recipe.start)
     place = for_training(chosen)
     textures = load_textures(folders.textures) if folders.textures is not None else []
     trainer = Trainer(
         recipe,
-        HazyBatches(clear, textures, recipe.seed, recipe.batches),
-        HazyBatches(validation, textures, recipe.seed + 1, recipe.batches),
+        HazyBatches(clear, textures, recipe.seed, recipe.batches, recipe.masks),
+        HazyBatches(validation, textures, recipe.seed + 1, recipe.batches, recipe.masks),
         folders.out,
         place,
         report,
@@ -106,7 +111,11 @@ def train(
 
 
 def begin(
-    data: Path, device: str, threads: int | None, report: Callable[[str], None]
+    data: Path,
+    device: str,
+    threads: int | None,
+    report: Callable[[str], None],
+    masks: Path | None = None,
 ) -> tuple[Device, ImagePool, ImagePool]:
     """Choose where to train and load the clear images: those to train on, and those held out.
 
@@ -115,14 +124,15 @@ def begin(
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads, all cores if None.
         report: Receives a line about both.
+        masks: Label pictures of the images, or None.
 
     Raises:
-        DehazeError: There is no such device, or there are no images.
+        DehazeError: There is no such device, or there are no images or no masks of them.
     """
     keep_freed_memory()
     use_threads(threads)
     place = choose_device(cast(DeviceChoice, device))
-    clear, held_out = load_images(data)
+    clear, held_out = load_images(data, masks=masks)
     report(
         f"{len(clear)} images of {len(clear.sites)} sites to train on, {len(held_out)} of "
         f"{len(held_out.sites)} held out; {place.description}"
@@ -175,7 +185,8 @@ def _before_correction(start: Model) -> StreamedNetwork:
 def gflop_per_mpx(network: StreamedNetwork) -> float:
     """Return the operations of one pass over a picture, in 10^9 for 10^6 px."""
     side = 512
-    picture = torch.rand(1, 3, side, side, device=next(network.parameters()).device)
+    channels = network.bands + network.guides
+    picture = torch.rand(1, channels, side, side, device=next(network.parameters()).device)
     whole = torch.ones_like(picture[:, :1])
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(picture, whole, F.avg_pool2d(whole, TOKEN_PX)[:, 0])

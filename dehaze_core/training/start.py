@@ -10,6 +10,7 @@ import torch
 
 from dehaze_core.errors import ModelError
 from dehaze_core.models import Model, load_model
+from dehaze_core.models.sam_guided.guided import expanded
 from dehaze_core.models.streaming import StreamedNetwork, TokenNetwork
 
 NEW_LAYERS = "context.layers."
@@ -46,14 +47,19 @@ def begin_with(network: StreamedNetwork, start: StreamedNetwork) -> None:
 
     Context layers that the trained one does not have become identities (their residual branches
     begin with zero), so that the network computes the same as the trained one, and can learn more.
+    For the same reason the guides that the trained one does not have begin without influence.
 
     Args:
         network: The network to train; changed in place.
-        start: The trained network, of the same shape but for the number of context layers.
+        start: The trained network, of the same shape but for the number of context layers and for
+            guides.
 
     Raises:
-        ModelError: The shapes differ otherwise (MODEL_SHAPE).
+        ModelError: The shapes differ otherwise (MODEL_SHAPE), or networks of the trained one's kind
+            cannot be given guides (MODEL_ARCHITECTURE).
     """
+    if network.guides and not start.guides:
+        start = expanded(start)
     trained = start.state_dict()
     _refuse_other_shapes(network.state_dict(), trained)
     network.load_state_dict(trained, strict=False)

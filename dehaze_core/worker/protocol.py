@@ -16,7 +16,7 @@ from typing import Any, Union
 PROTOCOL = 1
 """Raised whenever one side could misunderstand the other."""
 
-TASKS = ("run", "plan", "models", "info", "synthesize")
+TASKS = ("run", "plan", "models", "info", "synthesize", "segment")
 
 
 class ProtocolError(ValueError):
@@ -30,7 +30,7 @@ class Job:
     Args:
         task: One of `TASKS`.
         parameters: JSON values by name; for `run` and `plan` the fields of the run settings,
-            for `synthesize` those of the synthesis settings.
+            for `synthesize` and `segment` those of their settings.
         protocol: Protocol of the side that wrote the job.
     """
 

@@ -94,12 +94,32 @@ def synthesize(parameters: Mapping[str, Any], progress: Progress) -> Values:
     return synthesis.synthesize(settings, progress).as_dict()
 
 
+def segment(parameters: Mapping[str, Any], progress: Progress) -> Values:
+    """Segment a raster.
+
+    Args:
+        parameters: Fields of `SegmentSettings`.
+        progress: Told about the way.
+
+    Returns:
+        The report of the segmentation.
+
+    Raises:
+        DehazeError: The job cannot be done.
+    """
+    from dehaze_core.engine import segment as segmentation
+
+    settings = built(segmentation.SegmentSettings, parameters)
+    return segmentation.segment(settings, progress).as_dict()
+
+
 TASKS: dict[str, Task] = {
     "run": run,
     "plan": plan,
     "models": models,
     "info": info,
     "synthesize": synthesize,
+    "segment": segment,
 }
 
 

@@ -124,6 +124,32 @@ def make_tif(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def patchwork(tmp_path: Path) -> Path:
+    """Four even fields of 60 x 40 px, each of its own colour; the upper 8 rows hold no data."""
+    from osgeo import gdal, osr
+
+    gdal.UseExceptions()
+    path, reference = tmp_path / "fields.tif", osr.SpatialReference()
+    reference.ImportFromEPSG(32633)
+    raster = gdal.GetDriverByName("GTiff").Create(str(path), 120, 80, 3)
+    raster.SetProjection(reference.ExportToWkt())
+    raster.SetGeoTransform((500_000, 10, 0, 5_400_000, 0, -10))
+    colors = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (220, 220, 90))
+    for number in range(3):
+        rows = [
+            bytes(
+                [colors[2 * (row >= 40)][number]] * 60 + [colors[2 * (row >= 40) + 1][number]] * 60
+            )
+            for row in range(80)
+        ]
+        rows[:8] = [bytes(120)] * 8
+        band = raster.GetRasterBand(number + 1)
+        band.SetNoDataValue(0)
+        band.WriteRaster(0, 0, 120, 80, b"".join(rows))
+    return path
+
+
+@pytest.fixture
 def make_engine(tmp_path: Path) -> Callable[[str], Path]:
     """Make an interpreter that runs the given Python code instead of the engine.
 
@@ -155,6 +181,26 @@ def real_engine(package: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("the engine's environment is not set up")
     monkeypatch.setenv("DEHAZE_ENGINE_PYTHON", str(python))
     return python
+
+
+@pytest.fixture(scope="session")
+def guided_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny untrained guided-lite: enough to see that a mask gets through."""
+    python = Path(os.environ.get("DEHAZE_ENGINE_PYTHON", ENGINE_PYTHON))
+    if not python.exists():
+        pytest.skip("the engine's environment is not set up")
+    folder = tmp_path_factory.mktemp("data") / "models"
+    code = (
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from dehaze_core.models import save_model\n"
+        "from dehaze_core.models.architectures import build_network\n"
+        "torch.manual_seed(7)\n"
+        "shape = {'widths': (8, 8, 16, 16), 'context_heads': 2, 'context_head_dim': 8}\n"
+        "save_model(build_network('guided-lite', shape), 'guided-lite', Path(sys.argv[1]), {})\n"
+    )
+    subprocess.run([str(python), "-I", "-c", code, str(folder)], check=True, capture_output=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

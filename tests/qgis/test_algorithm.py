@@ -18,20 +18,33 @@ SHARED = [
     "INPUT", "BANDS", "EXTENT", "MODEL", "STRENGTH", "DEVICE", "BACKEND", "BLOCK_SIZE",
     "MEMORY_LIMIT", "THREADS", "CREATION_OPTIONS", "OUTPUT", "THICKNESS",
 ]  # fmt: skip
-INPUTS = {"dehazexl": [*SHARED[:6], "CONTEXT", *SHARED[6:]], "distilled": SHARED}
+INPUTS = {
+    "dehazexl": [*SHARED[:6], "CONTEXT", *SHARED[6:]],
+    "distilled": SHARED,
+    "samguided": [
+        *SHARED[:4], "MASK", "STRUCTURE", "SEGMENTER", *SHARED[4:6], "CODING", "CONTEXT",
+        *SHARED[7:],
+    ],
+}  # fmt: skip
 OUTPUTS = [
     "OUTPUT", "THICKNESS", "WIDTH", "HEIGHT", "VALID_FRACTION", "MEAN_THICKNESS",
     "MEAN_TRANSMISSION", "SECONDS", "MPX_PER_SECOND", "RESUMED_BLOCKS", "DEVICE_USED",
 ]  # fmt: skip
-ADVANCED = {"CONTEXT", "BACKEND", "BLOCK_SIZE", "MEMORY_LIMIT", "THREADS", "CREATION_OPTIONS"}
+ADVANCED = {
+    "CODING", "CONTEXT", "BACKEND", "BLOCK_SIZE", "MEMORY_LIMIT", "THREADS", "CREATION_OPTIONS",
+}  # fmt: skip
 
 KNOWN_MODELS = {
     "dehazexl": ["dehazexl-lite", "dehazexl-base", "dehazexl-small"],
     "distilled": ["distilled"],
-}
+    "samguided": [
+        "guided-lite", "guided-base", "guided-small", "guided-distilled", "guided-unet",
+        "guided-restormer",
+    ],
+}  # fmt: skip
 
 
-@pytest.fixture(params=["dehazexl", "distilled"])
+@pytest.fixture(params=["dehazexl", "distilled", "samguided"])
 def algorithm(provider: Any, request: pytest.FixtureRequest) -> Any:
     """Each algorithm that dehazes in turn, fresh."""
     return provider.algorithm(request.param).create()
@@ -71,7 +84,7 @@ def test_the_help_page_names_every_parameter_and_output(algorithm: Any) -> None:
 
 def test_the_public_names_are_kept(algorithm: Any) -> None:
     names = [parameter.name() for parameter in algorithm.parameterDefinitions()]
-    assert algorithm.id() in {"dehaze:dehazexl", "dehaze:distilled"}
+    assert algorithm.id() in {"dehaze:dehazexl", "dehaze:distilled", "dehaze:samguided"}
     assert names == INPUTS[algorithm.name()]
     assert [output.name() for output in algorithm.outputDefinitions()] == OUTPUTS
 
@@ -119,6 +132,8 @@ def test_values_that_make_no_sense_are_refused(
 ) -> None:
     from qgis.core import QgsProcessingContext
 
+    if not set(changes) <= set(INPUTS[algorithm.name()]):
+        pytest.skip("networks of this kind have no such choice")
     values = {"INPUT": str(make_tif()), "OUTPUT": str(make_tif("x.tif").with_name("result.tif"))}
     # The name of a parameter stands for its value.
     wanted = {name: values.get(str(value), value) for name, value in changes.items()}
@@ -136,12 +151,15 @@ def test_models_of_the_user_follow_the_known_ones_of_their_kind(
         "wetlands": "dehazexl-swin-s",
         "dehazexl-base": "dehazexl-base",
         "tiny": "distilled",
+        "parks": "guided-lite",
         "distilled": "dehazexl-lite",  # the name of a known model: never one of another kind
         "other": "cyclegan",
     }
     for name, architecture in cards.items():
         (tmp_path / f"{name}.json").write_text(json.dumps({"architecture": architecture}))
-    own = {"dehazexl": ["wetlands"], "distilled": ["tiny"]}[algorithm.name()]
+    own = {"dehazexl": ["wetlands"], "distilled": ["tiny"], "samguided": ["parks"]}[
+        algorithm.name()
+    ]
     known = KNOWN_MODELS[algorithm.name()]
     for folder, names in ((tmp_path / "none", known), (tmp_path, [*known, *own])):
         monkeypatch.setenv("DEHAZE_MODELS", str(folder))
@@ -200,22 +218,31 @@ def test_the_engine_is_asked_for_what_was_chosen(
     )
     monkeypatch.setenv("DEHAZE_ENGINE_PYTHON", str(python))
     source, target = make_tif(), tmp_path / "clear.tif"
-    values = {"INPUT": str(source), "OUTPUT": str(target), "STRENGTH": 80, "BACKEND": "onnxruntime"}
+    values = {"INPUT": str(source), "OUTPUT": str(target), "STRENGTH": 80}
+    chosen = {
+        "dehazexl": {"context": "hyper", "backend": "onnxruntime"},
+        "distilled": {"backend": "onnxruntime"},
+        "samguided": {
+            "context": "exact", "structure": "dehaze_mask", "segmenter": "slic",
+            "coding": "paper_sum_wrap",
+        },
+    }[algorithm.name()]  # fmt: skip
+    values.update({name.upper(): value for name, value in chosen.items()})
 
     _, is_fine = algorithm.run(values, QgsProcessingContext(), QgsProcessingFeedback(False))
 
     assert is_fine
     asked = json.loads((tmp_path / "asked.json").read_text())
-    context = {"context": "auto"} if algorithm.name() == "dehazexl" else {}
+    mask = {"mask": None} if algorithm.name() == "samguided" else {}
     assert asked["task"] == "run"
     assert asked["parameters"] == {
-        **context,
+        **chosen,
+        **mask,
         "source": str(source),
         "destination": str(target),
         "model": KNOWN_MODELS[algorithm.name()][0],
         "strength": 0.8,
         "device": "auto",
-        "backend": "onnxruntime",
         "bands": None,
         "extent": None,
         "thickness": None,

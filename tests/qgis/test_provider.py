@@ -66,7 +66,13 @@ def test_the_provider_names_itself(provider: Any) -> None:
 def test_the_algorithms_are_those_that_scripts_name(provider: Any) -> None:
     ids = {algorithm.id() for algorithm in provider.algorithms()}
 
-    assert ids == {"dehaze:dehazexl", "dehaze:distilled", "dehaze:synthesizehaze"}
+    assert ids == {
+        "dehaze:dehazexl",
+        "dehaze:distilled",
+        "dehaze:samguided",
+        "dehaze:segmentmask",
+        "dehaze:synthesizehaze",
+    }
 
 
 def test_temporary_outputs_are_geotiffs(provider: Any) -> None:
@@ -74,6 +80,12 @@ def test_temporary_outputs_are_geotiffs(provider: Any) -> None:
     assert provider.defaultRasterFileExtension() == "tif"
     output = provider.algorithm("dehazexl").parameterDefinition("OUTPUT")
     assert output.generateTemporaryDestination().endswith(".tif")
+
+
+def test_temporary_vector_layers_are_geopackages(provider: Any) -> None:
+    assert provider.supportedOutputVectorLayerExtensions() == ["gpkg"]
+    polygons = provider.algorithm("segmentmask").parameterDefinition("POLYGONS")
+    assert polygons.generateTemporaryDestination().endswith(".gpkg")
 
 
 def test_the_version_is_the_engine_s() -> None:

@@ -185,10 +185,13 @@ def test_rasters_are_read_in_windows_without_nodata(
 def test_rasters_are_open_only_while_they_are_read(make_raster: Callable[..., Path]) -> None:
     raster = ClearRaster(make_raster(height=300, width=300))
 
-    first = raster.window(np.random.default_rng(1), 256)
+    pixels, window = raster.window(np.random.default_rng(1), 256)
 
     assert str(raster.path) not in [file.path for file in psutil.Process().open_files()]
-    assert np.array_equal(first, raster.window(np.random.default_rng(1), 256))
+    again, same = raster.window(np.random.default_rng(1), 256)
+    assert np.array_equal(pixels, again)
+    assert (window.height, window.width) == (256, 256)
+    assert same == window
 
 
 def test_a_raster_of_nodata_is_refused(make_raster: Callable[..., Path]) -> None:

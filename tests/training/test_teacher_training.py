@@ -78,9 +78,7 @@ def test_coarse_pictures_are_means_and_a_constant_is_found_again() -> None:
     assert psnr(bicubic, flat) > 90
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"seed": -1}, {"config": TeacherConfig(bands=4)}]
-)
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"config": TeacherConfig(bands=4)}])
 def test_recipes_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="expected"):
         TeacherRecipe(**wrong)
@@ -190,7 +188,7 @@ def test_the_command_trains_the_kind_of_teacher_asked_for(tmp_path: Path) -> Non
         (["distilled", "--guide", "magic"], "'magic', expected one of outputs, features, model"),
         (["distilled", "--guide", "none", "--teacher", "mine"], "'mine' is to guide a training"),
         (["dehazexl-lite", "--teacher", "mine"], "'mine' is to guide a training"),
-        (["student"], "known are dehazexl-lite, dehazexl-small, dehazexl-base, distilled, teacher"),
+        (["student"], "known are dehazexl-lite, dehazexl-small, dehazexl-base, distilled, guided-"),
     ],
 )
 def test_the_command_refuses_what_does_not_fit(

@@ -67,6 +67,10 @@ class Stem(nn.Module):
             (N, H/4, W/4, width) features.
         """
         embedded: Tensor = self.embed(torch.cat((rgb * 2 - 1, valid), dim=1))
+        return self.with_extremes(embedded, rgb)
+
+    def with_extremes(self, embedded: Tensor, rgb: Tensor) -> Tensor:
+        """Return embedded patches (N, width, H/4, W/4) with their extremes, channels last."""
         extremes = torch.cat((_reduce4(rgb, torch.minimum), _reduce4(rgb, torch.maximum)), dim=1)
         # Channels last from here on: the whole encoder takes its memory layout from this tensor.
         features: Tensor = self.extremes(extremes.permute(0, 2, 3, 1).contiguous())

@@ -103,7 +103,7 @@ class DehazeXLLite(TokenNetwork):
     architecture = "dehazexl-lite"
     config: LiteConfig
     unit_px = TOKEN_PX
-    footprint = Footprint(fixed_mib=30, bytes_per_px=295)
+    footprint = Footprint(fixed_mib=30, bytes_per_px=210)
 
     def __init__(self, config: LiteConfig | None = None) -> None:
         super().__init__()

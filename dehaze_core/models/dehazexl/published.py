@@ -81,7 +81,7 @@ class DehazeXL(PaintingTokenNetwork):
 
     def encode(self, rgb: Tensor, valid: Tensor) -> Tensor:
         """Pass A: return the tokens of a block; see `StreamedNetwork.encode`."""
-        pixels, parts = patches_of(rgb, PATCH_PX), batches(valid)
+        pixels, parts = patches_of(self.seen(rgb, valid), PATCH_PX), batches(valid)
         return self._tokens(rgb, parts, [self.encoder(take(pixels, part))[-1] for part in parts])
 
     def conditions(self, tokens: Tensor, hidden: Tensor) -> Tensor:
@@ -92,9 +92,10 @@ class DehazeXL(PaintingTokenNetwork):
         self, rgb: Tensor, valid: Tensor, conditions: Tensor, scene: SceneHaze
     ) -> PaintedImage:
         """Pass B: paint a block; see `StreamedNetwork.estimate`."""
+        rgb = self.seen(rgb, valid)
         if self.config.overlap:
             return PaintedImage(self._blended(rgb, valid, conditions))
-        clear = rgb.clone()
+        clear = rgb[:, : self.bands].clone()
         for part, painted in self._painted(rgb, valid, conditions):
             put(patches_of(clear, PATCH_PX), part, painted)
         return PaintedImage(clear)
@@ -110,13 +111,15 @@ class DehazeXL(PaintingTokenNetwork):
             weight: (N, H/32, W/32) share of real, valid pixels of every token.
             budget: Largest number of keys; the configuration's by default.
         """
+        rgb = self.seen(rgb, valid)
         pixels, parts = patches_of(rgb, PATCH_PX), batches(valid)
         features = [self.encoder(take(pixels, part)) for part in parts]
         tokens = self._tokens(rgb, parts, [each[-1] for each in features])
         hidden = self.context(tokens, weight, budget or self.context_budget)
         if self.config.overlap:
             return PaintedImage(self._blended(rgb, valid, hidden))
-        clear, known = rgb.clone(), patches_of(channels_first(hidden), PATCH_TOKENS)
+        clear = rgb[:, : self.bands].clone()
+        known = patches_of(channels_first(hidden), PATCH_TOKENS)
         painted = [
             self._paint(take(pixels, part), take(known, part), skips)
             for part, skips in zip(parts, features, strict=True)
@@ -124,6 +127,10 @@ class DehazeXL(PaintingTokenNetwork):
         if parts:
             put(patches_of(clear, PATCH_PX), list(chain(*parts)), torch.cat(painted))
         return PaintedImage(clear)
+
+    def seen(self, rgb: Tensor, valid: Tensor) -> Tensor:
+        """Return what the encoder is shown of a block: its pixels as they are."""
+        return rgb
 
     def _tokens(self, rgb: Tensor, parts: list[Places], deepest: list[Tensor]) -> Tensor:
         """Return the token map (N, H/32, W/32, C) of patches; without data it is zero."""
@@ -146,13 +153,14 @@ class DehazeXL(PaintingTokenNetwork):
 
     def _paint(self, pixels: Tensor, hidden: Tensor, features: list[Tensor]) -> Tensor:
         """Return clear patches (P, 3, 256, 256); hidden is (P, D, 8, 8)."""
-        changed: Tensor = pixels + self.decoder(hidden.permute(0, 2, 3, 1), features)
+        added = self.decoder(hidden.permute(0, 2, 3, 1), features)
+        changed: Tensor = pixels[:, : self.bands] + added
         return changed
 
     def _blended(self, rgb: Tensor, valid: Tensor, conditions: Tensor) -> Tensor:
         """Return the mean of the patches of four grids, weighted towards their middle."""
-        window = blending_window().to(rgb.device)
-        clear, total = torch.zeros_like(rgb), torch.zeros_like(rgb[:, :1])
+        window, pixels = blending_window().to(rgb.device), rgb[:, : self.bands]
+        clear, total = torch.zeros_like(pixels), torch.zeros_like(rgb[:, :1])
         for row, col in _GRIDS:
             moved = (..., slice(row, None), slice(col, None))
             tokens = (..., slice(row // TOKEN_PX, None), slice(col // TOKEN_PX, None), slice(None))
@@ -163,4 +171,4 @@ class DehazeXL(PaintingTokenNetwork):
                 put(sums, part, take(sums, part) + painted * window)
                 put(weights, part, take(weights, part) + window)
         # At the rim of the raster a single patch may have next to no weight, but never none.
-        return torch.where(total > 0, clear / total.clamp_min(1e-12), rgb)
+        return torch.where(total > 0, clear / total.clamp_min(1e-12), pixels)

@@ -32,6 +32,7 @@ def parts_of(network: StreamedNetwork) -> dict[str, Graph]:
     Raises:
         ModelError: It is of a kind that is not exported (BACKEND_MODEL).
     """
+    refuse_guided(network)
     if isinstance(network, Student):
         return _student_parts(network)
     if isinstance(network, TokenNetwork) and not network.paints:
@@ -42,6 +43,21 @@ def parts_of(network: StreamedNetwork) -> dict[str, Graph]:
         hint="Choose the backend 'torch', or another model.",
         code="BACKEND_MODEL",
     )
+
+
+def refuse_guided(network: StreamedNetwork) -> None:
+    """Refuse networks that are shown a mask beside the bands.
+
+    Raises:
+        ModelError: The network has guides (BACKEND_MODEL).
+    """
+    if network.guides:
+        raise ModelError(
+            f"Networks of the kind {network.architecture} are guided by a mask, and cannot be "
+            "written as ONNX graphs; those of dehazexl-lite and distilled can.",
+            hint="Choose the backend 'torch', or a model without a guide.",
+            code="BACKEND_MODEL",
+        )
 
 
 def pixels(name: str, bands: int) -> Port:

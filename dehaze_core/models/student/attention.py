@@ -74,6 +74,24 @@ class Attention(Protocol):
         """
 
 
+def pixel_shares(valid: Tensor, weight: Tensor) -> Tensor:
+    """Return what every pixel counts in a mean over a raster; the sum is 1, or 0 without data.
+
+    Args:
+        valid: (N, 1, H, W) float32 mask.
+        weight: (N, H/32, W/32) share of real, valid pixels of every token; the valid pixels of a
+            token share its weight evenly.
+
+    Returns:
+        (N, 1, H, W) float32.
+    """
+    known = F.avg_pool2d(valid, TOKEN_PX)
+    # Of a token with valid pixels at least one pixel in 32 x 32 is.
+    each = weight[:, None] / known.clamp_min(TOKEN_PX**-2)
+    shares = valid * F.interpolate(each, scale_factor=TOKEN_PX, mode="nearest")
+    return shares / shares.sum(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+
+
 class LiveAttention:
     """Scales from means over the valid pixels of the whole raster, which is in memory.
 
@@ -81,18 +99,12 @@ class LiveAttention:
     valid pixel has the mean 0.
 
     Args:
-        valid: (N, 1, H, W) float32 mask.
-        weight: (N, H/32, W/32) share of real, valid pixels of every token; the valid pixels of a
-            token share its weight evenly.
+        valid: As for `pixel_shares`.
+        weight: As for `pixel_shares`.
     """
 
     def __init__(self, valid: Tensor, weight: Tensor) -> None:
-        known = F.avg_pool2d(valid, TOKEN_PX)
-        # Of a token with valid pixels at least one pixel in 32 x 32 is.
-        each = weight[:, None] / known.clamp_min(TOKEN_PX**-2)
-        shares = valid * F.interpolate(each, scale_factor=TOKEN_PX, mode="nearest")
-        total = shares.sum(dim=(2, 3), keepdim=True)
-        self._shares = (shares / total.clamp_min(1e-6)).flatten(1)[..., None]
+        self._shares = pixel_shares(valid, weight).flatten(1)[..., None]
         self._found: dict[int, Tensor] = {}
 
     def scales(self, layer: ChannelAttention, features: Sequence[Tensor]) -> Tensor:

@@ -156,14 +156,14 @@ class Student(OverviewNetwork):
         for the features of the groups.
         """
         attention = LiveAttention(valid, weight)
-        self._merged(self._features(rgb, attention), attention)
+        self._merged(self._features(rgb, valid, attention), attention)
         return attention.statistics()
 
     def estimate(
         self, rgb: Tensor, valid: Tensor, conditions: Tensor, scene: SceneStatistics
     ) -> PaintedImage:
         """Paint a block with the scales from `look`; see `StreamedNetwork.estimate`."""
-        return self._painted(rgb, FrozenAttention(scene))
+        return self._painted(rgb, valid, FrozenAttention(scene))
 
     def forward(
         self, rgb: Tensor, valid: Tensor, weight: Tensor, budget: int | None = None
@@ -180,19 +180,24 @@ class Student(OverviewNetwork):
         Returns:
             The image; in training with the features of the groups, (N, width, H, W) each.
         """
-        return self._painted(rgb, LiveAttention(valid, weight))
+        return self._painted(rgb, valid, LiveAttention(valid, weight))
 
-    def _painted(self, rgb: Tensor, attention: Attention) -> PaintedImage:
-        features = self._features(rgb, attention)
+    def first_features(self, rgb: Tensor, valid: Tensor) -> Tensor:
+        """Return what the first layer makes of pixels, (N, width, H, W)."""
+        features: Tensor = self.pre(rgb - FILL)
+        return features
+
+    def _painted(self, rgb: Tensor, valid: Tensor, attention: Attention) -> PaintedImage:
+        features = self._features(rgb, valid, attention)
         y = self._merged(features, attention)
         kept = tuple(features) if self.training else ()
         features.clear()  # what follows takes memory of its own
         added: Tensor = self.post(y * self.pixels(y))
-        return PaintedImage(rgb + added.float(), kept)
+        return PaintedImage(rgb[:, : self.bands] + added.float(), kept)
 
-    def _features(self, rgb: Tensor, attention: Attention) -> list[Tensor]:
+    def _features(self, rgb: Tensor, valid: Tensor, attention: Attention) -> list[Tensor]:
         """Return the features of every group, (N, width, H, W) each."""
-        x = self.pre(rgb - FILL)
+        x = self.first_features(rgb, valid)
         features = []
         for group in self.groups:
             x = group(x, attention)

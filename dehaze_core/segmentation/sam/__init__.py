@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Segment Anything: its four official sizes, their checkpoints, and masks of whole pictures."""
