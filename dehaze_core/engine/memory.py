@@ -25,7 +25,7 @@ if sys.platform != "win32":
     import resource
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def _c_library() -> ctypes.CDLL | None:
@@ -40,12 +40,16 @@ def keep_freed_memory() -> None:
     """Let the C library keep freed memory instead of giving it back to the system.
 
     Tensors of a block are tens of MB. By default glibc maps each anew and the kernel clears every
-    page of it again, which doubles the time of the network. Other C libraries are left alone.
+    page of it again, which doubles the time of the network. And it gives every thread an arena of
+    its own, where what one has freed is of no use to the others: a long run, in which all threads
+    get to compress a chunk some time, takes more memory than a short one. Other C libraries are
+    left alone.
     """
     library = _c_library()
     if library is not None:
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(_M_ARENA_MAX, 1)
 
 
 def release_freed_memory() -> None:
