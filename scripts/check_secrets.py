@@ -33,7 +33,7 @@ def text_files(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix in TEXT and path.parent.name != "weights"
+        if path.is_file() and path.suffix in TEXT and not path.with_suffix(".safetensors").is_file()
     ]
 
 
