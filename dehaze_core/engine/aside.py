@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from dehaze_core.scene.gdal_source import GDAL_ERRORS
 
 SIDECAR = ".aux.xml"
 """Added to a file's name, the file in which GDAL keeps what the format cannot hold."""
+
+_TRIES, _PAUSE = 10, 0.1
 
 
 @contextmanager
@@ -44,7 +47,16 @@ def temporary_folder(destination: Path, parent: Path | None) -> Iterator[Path]:
     try:
         yield Path(made)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        _remove(Path(made))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which threads of zarr may still be writing, after one has failed."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_PAUSE)
 
 
 @contextmanager

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import math
 import os
+import threading
+import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -335,3 +338,23 @@ def test_read_only_folder_is_named(tmp_path: Path) -> None:
         write_folder(tmp_path / "out.zarr", frame_of())
 
     assert caught.value.code == "OUTPUT_PERMISSION"
+
+
+def test_a_temporary_folder_goes_although_threads_still_write_into_it(tmp_path: Path) -> None:
+    def write(name: str) -> None:
+        started.wait()
+        while time.monotonic() < until:
+            with suppress(OSError):
+                (made / name).write_bytes(b"late")
+
+    started, until = threading.Barrier(9), time.monotonic() + 0.5
+    threads = [threading.Thread(target=write, args=(str(number),)) for number in range(8)]
+
+    with aside.temporary_folder(tmp_path / "out.zarr", None) as made:
+        for thread in threads:
+            thread.start()
+        started.wait()
+    for thread in threads:
+        thread.join()
+
+    assert list(tmp_path.iterdir()) == []
