@@ -38,7 +38,7 @@ test: setup ## the engine's tests, then those inside QGIS
 	@$(MAKE) --no-print-directory test-qgis
 
 test-engine: engine ## only the tests that need no QGIS; ARGS="-k name" selects
-	OMP_NUM_THREADS=1 $(ENGINE) -m pytest -m "not qgis" --ignore=tests/qgis -n logical --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(ENGINE) -m pytest -m "not qgis" --ignore=tests/qgis -n logical --dist loadfile $(ARGS)
 
 test-qgis: qgis ## only the tests inside QGIS; ARGS="-k name" selects
 	@scripts/test_qgis.sh $(ARGS)

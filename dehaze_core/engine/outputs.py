@@ -100,11 +100,14 @@ def check_output(
                 work_folder=trial,
             )
         except OutputError as error:
-            if error.code != "OUTPUT_VERIFY":
+            # What a compression cannot hold GDAL says at once, or with threads only when read back.
+            is_refused = error.code == "OUTPUT_WRITE" and bool(creation_options)
+            if error.code != "OUTPUT_VERIFY" and not is_refused:
                 raise
             asked = f" with {', '.join(creation_options)}" if creation_options else ""
             raise OutputError(
-                f"A small trial output{asked} does not read back as it was. {error.message}",
+                f"A small trial output{asked} cannot be written, or does not read back as it was. "
+                f"{error.message}",
                 hint=("Leave out the creation options, or choose" if asked else "Choose")
                 + " a zarr output (a path that ends in .zarr), which holds every frame.",
                 code="OUTPUT_FRAME",
