@@ -50,31 +50,23 @@ def hazy_raster() -> QgsProcessingParameterDefinition:
 
 def model_bands() -> QgsProcessingParameterDefinition:
     """Return the choice of the bands that the network looks at."""
-    return with_help(
-        QgsProcessingParameterBand(
-            BANDS,
-            _tr("Red, green and blue band (empty = found automatically)"),
-            parentLayerParameterName=INPUT,
-            optional=True,
-            allowMultiple=True,
-        ),
+    return color_bands(
         _tr(
             "Three bands in the order red, green, blue, or one band of a panchromatic raster. If "
             "empty, they are found by their colour interpretation, else the first three are "
             "taken. Other bands of known wavelength, near infrared for example, are dehazed along "
             "with them; the rest is copied."
-        ),
+        )
     )
 
 
 def extent() -> QgsProcessingParameterDefinition:
     """Return the part of the raster to be dehazed."""
-    return with_help(
-        QgsProcessingParameterExtent(EXTENT, _tr("Extent (empty = whole raster)"), optional=True),
+    return part(
         _tr(
             "Dehaze only this part, in any CRS. It grows outwards to whole pixels; the output has "
             "the size of this part."
-        ),
+        )
     )
 
 
@@ -192,10 +184,9 @@ def dehazed_raster() -> QgsProcessingParameterDefinition:
 
 def haze_thickness() -> QgsProcessingParameterDefinition:
     """Return the optional destination of the haze thickness."""
-    return with_help(
-        QgsProcessingParameterRasterDestination(
-            THICKNESS, _tr("Haze thickness"), optional=True, createByDefault=False
-        ),
+    return optional_raster(
+        THICKNESS,
+        _tr("Haze thickness"),
         _tr(
             "Optical thickness of the haze at 550 nm (0 = clear, 1 = 37 % of the ground's light "
             "gets through), one 32-bit band."
@@ -209,6 +200,38 @@ def with_help(
     """Return a parameter with its help."""
     parameter.setHelp(text)
     return parameter
+
+
+def color_bands(text: str) -> QgsProcessingParameterDefinition:
+    """Return the choice of red, green and blue of the input, with its help."""
+    return with_help(
+        QgsProcessingParameterBand(
+            BANDS,
+            _tr("Red, green and blue band (empty = found automatically)"),
+            parentLayerParameterName=INPUT,
+            optional=True,
+            allowMultiple=True,
+        ),
+        text,
+    )
+
+
+def part(text: str) -> QgsProcessingParameterDefinition:
+    """Return the choice of a part of the input, with its help."""
+    return with_help(
+        QgsProcessingParameterExtent(EXTENT, _tr("Extent (empty = whole raster)"), optional=True),
+        text,
+    )
+
+
+def optional_raster(name: str, description: str, text: str) -> QgsProcessingParameterDefinition:
+    """Return the destination of a raster that is only made when asked for, with its help."""
+    return with_help(
+        QgsProcessingParameterRasterDestination(
+            name, description, optional=True, createByDefault=False
+        ),
+        text,
+    )
 
 
 def choice(

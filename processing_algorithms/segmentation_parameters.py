@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 from qgis.core import (
-    QgsProcessingParameterBand,
     QgsProcessingParameterDefinition,
-    QgsProcessingParameterExtent,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
@@ -15,7 +13,16 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QCoreApplication
 
 from .compat import NUMBER_INTEGER, VECTOR_POLYGON
-from .parameters import BANDS, EXTENT, INPUT, OUTPUT, advanced, choice, with_help
+from .parameters import (
+    INPUT,
+    OUTPUT,
+    advanced,
+    choice,
+    color_bands,
+    optional_raster,
+    part,
+    with_help,
+)
 
 SEGMENTER = "SEGMENTER"
 CODING = "CODING"
@@ -44,29 +51,21 @@ def segmented_raster() -> QgsProcessingParameterDefinition:
 
 def segmented_bands() -> QgsProcessingParameterDefinition:
     """Return the choice of the bands that the segmenter looks at."""
-    return with_help(
-        QgsProcessingParameterBand(
-            BANDS,
-            _tr("Red, green and blue band (empty = found automatically)"),
-            parentLayerParameterName=INPUT,
-            optional=True,
-            allowMultiple=True,
-        ),
+    return color_bands(
         _tr(
             "Three bands in the order red, green, blue, or one band of a panchromatic raster. If "
             "empty, they are found by their colour interpretation, else the first three are taken."
-        ),
+        )
     )
 
 
 def segmented_extent() -> QgsProcessingParameterDefinition:
     """Return the part of the raster to be segmented."""
-    return with_help(
-        QgsProcessingParameterExtent(EXTENT, _tr("Extent (empty = whole raster)"), optional=True),
+    return part(
         _tr(
             "Segment only this part, in any CRS. It grows outwards to whole pixels; the outputs "
             "cover this part."
-        ),
+        )
     )
 
 
@@ -138,10 +137,9 @@ def codes() -> QgsProcessingParameterDefinition:
 
 def labels() -> QgsProcessingParameterDefinition:
     """Return the optional destination of the labels."""
-    return with_help(
-        QgsProcessingParameterRasterDestination(
-            LABELS, _tr("Labels"), optional=True, createByDefault=False
-        ),
+    return optional_raster(
+        LABELS,
+        _tr("Labels"),
         _tr("GeoTIFF with the number of the segment of each pixel from 1, one 32-bit band."),
     )
 

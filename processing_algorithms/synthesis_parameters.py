@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from qgis.core import (
-    QgsProcessingParameterBand,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterFileDestination,
@@ -16,7 +15,16 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QCoreApplication
 
 from .compat import NUMBER_DOUBLE, NUMBER_INTEGER
-from .parameters import BANDS, INPUT, OUTPUT, THICKNESS, advanced, choice, with_help
+from .parameters import (
+    INPUT,
+    OUTPUT,
+    THICKNESS,
+    advanced,
+    choice,
+    color_bands,
+    optional_raster,
+    with_help,
+)
 
 KIND = "KIND"
 LEVEL = "LEVEL"
@@ -55,19 +63,12 @@ def clear_raster() -> QgsProcessingParameterDefinition:
 
 def hazed_bands() -> QgsProcessingParameterDefinition:
     """Return the choice of red, green and blue."""
-    return with_help(
-        QgsProcessingParameterBand(
-            BANDS,
-            _tr("Red, green and blue band (empty = found automatically)"),
-            parentLayerParameterName=INPUT,
-            optional=True,
-            allowMultiple=True,
-        ),
+    return color_bands(
         _tr(
             "Three bands in the order red, green, blue, or one band of a panchromatic raster. "
             "Other bands get haze if their colour interpretation tells their wavelength; the rest "
             "stays clear."
-        ),
+        )
     )
 
 
@@ -245,20 +246,18 @@ def hazy_raster() -> QgsProcessingParameterDefinition:
 
 def haze_thickness() -> QgsProcessingParameterDefinition:
     """Return the optional destination of the true thickness."""
-    return with_help(
-        QgsProcessingParameterRasterDestination(
-            THICKNESS, _tr("Haze thickness"), optional=True, createByDefault=False
-        ),
+    return optional_raster(
+        THICKNESS,
+        _tr("Haze thickness"),
         _tr("True optical thickness of the haze at 550 nm, one 32-bit band."),
     )
 
 
 def airlight() -> QgsProcessingParameterDefinition:
     """Return the optional destination of the true airlight."""
-    return with_help(
-        QgsProcessingParameterRasterDestination(
-            AIRLIGHT, _tr("Airlight"), optional=True, createByDefault=False
-        ),
+    return optional_raster(
+        AIRLIGHT,
+        _tr("Airlight"),
         _tr("True airlight in linear light, a 32-bit band for each band with haze."),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dehaze_core.cli.run import AsJson, Bands, DeviceName, Extent, Threads
 from dehaze_core.cli.values import numbers, show
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ Side = Annotated[
     int, typer.Option(help="Longest side of the picture that is segmented, 256 to 4096 px.")
 ]
 Tiles = Annotated[int, typer.Option(help="Most tiles to segment, of all levels of detail.")]
-DeviceName = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores if left out.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -56,14 +54,8 @@ def segment(
     ] = "paint",
     side: Side = 1024,
     tiles: Tiles = 64,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="Red, green and blue as band numbers, e.g. 3,2,1; or one band."),
-    ] = None,
-    extent: Annotated[
-        str | None,
-        typer.Option(help="xmin,ymin,xmax,ymax in the raster's CRS; the whole if left out."),
-    ] = None,
+    bands: Bands = None,
+    extent: Extent = None,
     device: DeviceName = "auto",
     threads: Threads = None,
     overwrite: Annotated[bool, typer.Option(help="Replace existing outputs.")] = False,

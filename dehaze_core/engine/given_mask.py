@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,14 +94,13 @@ def open_mask(path: str, whole: Frame, place: Window) -> GivenMask:
             (MASK_BANDS), no integers (MASK_DTYPE), another CRS (MASK_CRS), another place
             (MASK_PLACE).
     """
-    scene = _open(path)
-    try:
+    with ExitStack() as unless_refused:
+        scene = _open(path)
+        unless_refused.callback(scene.close)
         _check(scene)
-        to_mask = _to_mask(path, scene.frame, whole, place)
-    except BaseException:
-        scene.close()
-        raise
-    return GivenMask(scene, to_mask)
+        mask = GivenMask(scene, _to_mask(path, scene.frame, whole, place))
+        unless_refused.pop_all()
+        return mask
 
 
 def _open(path: str) -> Scene:

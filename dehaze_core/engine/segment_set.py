@@ -28,10 +28,9 @@ from dehaze_core.engine.segment_settings import (
     DEFAULT_TILES,
     SegmentOptions,
     device_choice,
-    require,
     require_machine,
 )
-from dehaze_core.engine.settings import DeviceChoice
+from dehaze_core.engine.settings import DeviceChoice, require
 from dehaze_core.errors import InputError, OutputError
 from dehaze_core.scene import Radiometry, Scene, open_scene
 from dehaze_core.segmentation.segmenter import Segmenter, SegmenterName, find_segmenter

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from dehaze_core.engine.settings import EXTENT_NUMBERS, DeviceChoice
-from dehaze_core.errors import SettingsError
+from dehaze_core.engine.settings import DeviceChoice, check_place, require
 from dehaze_core.segmentation.coding import CODINGS, Coding
 from dehaze_core.segmentation.segmenter import CLASSICAL_SEGMENTERS, SEGMENTERS, SegmenterName
 
@@ -104,14 +101,7 @@ class SegmentSettings:
         require(bool(self.destination), "An output path is needed, none was given.")
         _ = self.options
         require_machine(self.device, self.threads)
-        if self.bands is not None:
-            require(
-                len(self.bands) in (1, 3) and min(self.bands) >= 1,
-                f"Bands {self.bands} were given, expected three (red, green, blue) or one, "
-                "counted from 1.",
-            )
-        if self.extent is not None:
-            _check_extent(self.extent)
+        check_place(self.bands, self.extent)
         self._check_paths()
 
     @property
@@ -210,19 +200,4 @@ def require_machine(device: str, threads: int | None) -> None:
     require(
         threads is None or threads >= 1,
         f"A thread count of {threads} threads was given, expected at least 1.",
-    )
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise SettingsError with a message unless a condition holds."""
-    if not condition:
-        raise SettingsError(message)
-
-
-def _check_extent(extent: Sequence[float]) -> None:
-    ok = len(extent) == EXTENT_NUMBERS and all(math.isfinite(value) for value in extent)
-    require(
-        ok and extent[0] < extent[2] and extent[1] < extent[3],
-        f"Extent {tuple(extent)} was given, expected xmin, ymin, xmax, ymax "
-        "with xmin < xmax and ymin < ymax.",
     )

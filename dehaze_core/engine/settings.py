@@ -86,8 +86,8 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Check every value that can be checked without opening the source."""
-        _require(bool(self.source), "An input raster is needed, none was given.")
-        _require(bool(self.destination), "An output path is needed, none was given.")
+        require(bool(self.source), "An input raster is needed, none was given.")
+        require(bool(self.destination), "An output path is needed, none was given.")
         for name, value, choices in (
             ("Device", self.device, get_args(DeviceChoice)),
             ("Backend", self.backend, get_args(BackendChoice)),
@@ -96,42 +96,35 @@ class RunSettings:
             ("Segmenter", self.segmenter, get_args(SegmenterName)),
             ("Coding", self.coding, get_args(Coding)),
         ):
-            _require(
+            require(
                 value in choices,
                 f"{name} '{value}' is unknown, expected one of {', '.join(choices)}.",
             )
-        _require(
+        require(
             (self.device, self.backend) != ("cuda", "onnxruntime"),
             "Device 'cuda' and backend 'onnxruntime' were given; onnxruntime computes on the CPU, "
             "expected device 'auto' or 'cpu', or backend 'torch'.",
         )
-        _require(
+        require(
             0.0 <= self.strength <= MAX_STRENGTH,
             f"A strength of {self.strength:g} was given, expected 0 to {MAX_STRENGTH:g}.",
         )
-        if self.bands is not None:
-            _require(
-                len(self.bands) in (1, 3) and min(self.bands) >= 1,
-                f"Bands {self.bands} were given, expected three (red, green, blue) or one, "
-                "counted from 1.",
-            )
-        if self.extent is not None:
-            _check_extent(self.extent)
+        check_place(self.bands, self.extent)
         self._check_sizes()
         for option in self.creation_options:
-            _require("=" in option, f"Creation option '{option}' was given, expected KEY=VALUE.")
-        _require(
+            require("=" in option, f"Creation option '{option}' was given, expected KEY=VALUE.")
+        require(
             self.mask is None or (bool(self.mask) and self.structure == "haze_mask"),
             f"A mask {self.mask!r} and structure '{self.structure}' were given; a mask is used as "
             "it is, expected structure 'haze_mask', or no mask.",
         )
         for output in self.outputs:
             for source in filter(None, (self.source, self.mask)):
-                _require(
+                require(
                     Path(output).resolve() != Path(source).resolve(),
                     f"The output {output} is an input itself; inputs are never overwritten.",
                 )
-        _require(
+        require(
             len({Path(output).resolve() for output in self.outputs}) == len(self.outputs),
             "Output and haze thickness have the same path, expected two different ones.",
         )
@@ -142,7 +135,7 @@ class RunSettings:
             ("memory limit", self.memory_limit, MIN_MEMORY_MIB, "MiB"),
             ("thread count", self.threads, 1, "threads"),
         ):
-            _require(
+            require(
                 value is None or value >= least,
                 f"A {name} of {value} {unit} was given, expected at least {least}.",
             )
@@ -157,15 +150,29 @@ class RunSettings:
         return asdict(self)
 
 
-def _check_extent(extent: tuple[float, float, float, float]) -> None:
-    ok = len(extent) == EXTENT_NUMBERS and all(math.isfinite(v) for v in extent)
-    _require(
-        ok and extent[0] < extent[2] and extent[1] < extent[3],
-        f"Extent {extent} was given, expected xmin, ymin, xmax, ymax "
-        "with xmin < xmax and ymin < ymax.",
-    )
+def check_place(
+    bands: tuple[int, ...] | None, extent: tuple[float, float, float, float] | None
+) -> None:
+    """Check what of a raster is to be looked at; None stands for what the raster says itself.
+
+    Raises:
+        SettingsError: There are not one or three bands counted from 1, or the extent is none.
+    """
+    if bands is not None:
+        require(
+            len(bands) in (1, 3) and min(bands) >= 1,
+            f"Bands {bands} were given, expected three (red, green, blue) or one, counted from 1.",
+        )
+    if extent is not None:
+        ok = len(extent) == EXTENT_NUMBERS and all(math.isfinite(v) for v in extent)
+        require(
+            ok and extent[0] < extent[2] and extent[1] < extent[3],
+            f"Extent {extent} was given, expected xmin, ymin, xmax, ymax "
+            "with xmin < xmax and ymin < ymax.",
+        )
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raise SettingsError with a message unless a condition holds."""
     if not condition:
         raise SettingsError(message)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from dehaze_core.errors import SettingsError
+from dehaze_core.engine.settings import check_place, require
 from dehaze_core.haze.adjacency import MOST_BLUR
 
 HazeClass = Literal["homogeneous", "patchy", "cirrus", "plume", "valley", "broken", "texture"]
@@ -89,8 +89,8 @@ class SynthesisSettings:
 
     def __post_init__(self) -> None:
         """Check every value that can be checked without opening the source."""
-        _require(bool(self.source), "An input raster is needed, none was given.")
-        _require(bool(self.destination), "An output path is needed, none was given.")
+        require(bool(self.source), "An input raster is needed, none was given.")
+        require(bool(self.destination), "An output path is needed, none was given.")
         self._check_choices()
         self._check_numbers()
         self._check_colours()
@@ -121,15 +121,15 @@ class SynthesisSettings:
             ("kind", self.kind, get_args(HazeClass)),
             ("level", self.haze_level or DEFAULT_LEVEL, get_args(Level)),
         ):
-            _require(
+            require(
                 value in known,
                 f"The {name} '{value}' is unknown, expected one of {', '.join(known)}.",
             )
-        _require(
+        require(
             self.level is None or self.thickness is None,
             "A level and a thickness were given, expected one of them.",
         )
-        _require(
+        require(
             self.wavelength is None or self.wavelength_m is None,
             "Wavelengths in pixels and in metres were given, expected one of them.",
         )
@@ -137,7 +137,7 @@ class SynthesisSettings:
             ("texture", "texture", self.texture),
             ("valley", "DEM", self.dem),
         ):
-            _require(
+            require(
                 (self.kind == kind) == (path is not None),
                 f"Haze of kind '{self.kind}' was asked for {'without' if path is None else 'with'}"
                 f" a {name}; kind '{kind}' needs one, other kinds have no use for it.",
@@ -156,7 +156,7 @@ class SynthesisSettings:
             ("adjacency blur", self.adjacency, 0.0, MOST_BLUR),
             ("block size", self.block_size, MIN_BLOCK_PX, math.inf),
         ):
-            _require(
+            require(
                 value is None or (math.isfinite(value) and low <= value <= high),
                 f"A {name} of {value} was given, expected {_range(low, high)}.",
             )
@@ -166,27 +166,20 @@ class SynthesisSettings:
             ("Airlight", self.airlight, 3),
             ("Noise (shot, read)", self.noise, 2),
         ):
-            _require(
+            require(
                 values is None
                 or (len(values) == count and all(0.0 <= value <= 2.0 for value in values)),
                 f"{name} is {values}, expected {count} numbers from 0 to 2.",
             )
-        if self.bands is not None:
-            _require(
-                len(self.bands) in (1, 3) and min(self.bands) >= 1,
-                f"Bands {self.bands} were given, expected three (red, green, blue) or one, "
-                "counted from 1.",
-            )
+        check_place(self.bands, None)
 
     def _check_paths(self) -> None:
         for option in self.creation_options:
-            _require("=" in option, f"Creation option '{option}' was given, expected KEY=VALUE.")
+            require("=" in option, f"Creation option '{option}' was given, expected KEY=VALUE.")
         paths = [Path(output).resolve() for output in self.outputs]
-        _require(
-            len(set(paths)) == len(paths), "Two outputs have the same path, expected one each."
-        )
+        require(len(set(paths)) == len(paths), "Two outputs have the same path, expected one each.")
         for given in (self.source, self.texture, self.dem):
-            _require(
+            require(
                 given is None or Path(given).resolve() not in paths,
                 f"An output has the path of the input {given}; inputs are never overwritten.",
             )
@@ -196,8 +189,3 @@ def _range(low: float, high: float) -> str:
     if math.isinf(low):
         return "a number"
     return f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise SettingsError(message)
