@@ -72,7 +72,7 @@ class DehazeXL(PaintingTokenNetwork):
         # Weights and two patches in work, whose features grow with the width.
         self.footprint = Footprint(
             fixed_mib=(4 * parameter_count(self) >> 20) + 3 * config.width,
-            bytes_per_px=120 if config.overlap else 90,
+            bytes_per_px=130 if config.overlap else 100,
         )
 
     def stages(self) -> list[nn.Module]:
