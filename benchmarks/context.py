@@ -21,8 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.speed import say
-from dehaze_core.engine.context import ContextStep, choose_backend
-from dehaze_core.engine.context_backends import ContextBackend
 from dehaze_core.engine.device import choose_device, use_threads
 from dehaze_core.engine.memory import (
     keep_freed_memory,
@@ -30,6 +28,8 @@ from dehaze_core.engine.memory import (
     release_freed_memory,
 )
 from dehaze_core.engine.result_store import ResultStore
+from dehaze_core.engine.tokens.context import ContextStep, choose_backend
+from dehaze_core.engine.tokens.context_backends import ContextBackend
 from dehaze_core.grid import BlockGrid, Window
 from dehaze_core.models.architectures import build_network
 from dehaze_core.models.streaming import TOKEN_PX, TokenNetwork

@@ -10,7 +10,7 @@ from pathlib import Path
 from dehaze_core.baselines import dark_channel, haze_thickness_map, identity
 from dehaze_core.baselines.aod_net import aod_net
 from dehaze_core.baselines.slices import in_slices
-from dehaze_core.engine.picture_guide import model_restorer
+from dehaze_core.engine.segments.picture_guide import model_restorer
 from dehaze_core.errors import SettingsError
 from dehaze_core.metrics.pairs import Restorer
 from dehaze_core.models import load_model

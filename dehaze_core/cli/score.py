@@ -50,7 +50,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Score restored pictures against clear ones: PSNR, SSIM, CIEDE2000, per haze level."""
-    from dehaze_core.engine.picture_guide import model_restorer
+    from dehaze_core.engine.segments.picture_guide import model_restorer
     from dehaze_core.metrics.pairs import LoadedPair, Summary, find_pairs, write_rows
 
     if method is not None and predictions is not None:

@@ -12,8 +12,8 @@ from dehaze_core.cli.run import AsJson, Bands, DeviceName, Extent, Threads
 from dehaze_core.cli.values import numbers, show
 
 if TYPE_CHECKING:
-    from dehaze_core.engine.segment_set import SegmentSetSettings
-    from dehaze_core.engine.segment_settings import SegmentSettings
+    from dehaze_core.engine.segments.folder import SegmentSetSettings
+    from dehaze_core.engine.segments.settings import SegmentSettings
 
 SegmenterOption = Annotated[
     str,
@@ -63,7 +63,7 @@ def segment(
 ) -> None:
     """Divide a raster into segments: a mask for runs guided by masks, or for work of its own."""
     from dehaze_core.cli.console import TerminalProgress
-    from dehaze_core.engine.segment import segment as run_segmentation
+    from dehaze_core.engine.segments.segment import segment as run_segmentation
 
     settings = _settings(
         source=source,
@@ -104,7 +104,7 @@ def segment_set(
     Goes on where it was stopped.
     """
     from dehaze_core.cli.console import TerminalProgress
-    from dehaze_core.engine.segment_set import segment_set as run_segmentation
+    from dehaze_core.engine.segments.folder import segment_set as run_segmentation
 
     settings = _set_settings(
         source=source,
@@ -121,12 +121,12 @@ def segment_set(
 
 
 def _settings(**values: Any) -> SegmentSettings:  # noqa: ANN401 - fields of SegmentSettings
-    from dehaze_core.engine.segment_settings import SegmentSettings
+    from dehaze_core.engine.segments.settings import SegmentSettings
 
     return SegmentSettings(**values)
 
 
 def _set_settings(**values: Any) -> SegmentSetSettings:  # noqa: ANN401 - fields of its settings
-    from dehaze_core.engine.segment_set import SegmentSetSettings
+    from dehaze_core.engine.segments.folder import SegmentSetSettings
 
     return SegmentSetSettings(**values)

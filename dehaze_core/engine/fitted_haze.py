@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from dehaze_core.engine.corrections import without_haze
 from dehaze_core.engine.job import Job, Pixels
 from dehaze_core.engine.result_store import ResultStore
-from dehaze_core.engine.token_file import TokenFile
+from dehaze_core.engine.tokens.token_file import TokenFile
 from dehaze_core.grid import Window
 from dehaze_core.haze.bands import BandHaze, band_haze
 from dehaze_core.haze.fitting import (

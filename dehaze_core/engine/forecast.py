@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import torch
 
-from dehaze_core.engine.outputs import output_format
+from dehaze_core.engine.output.formats import output_format
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.grid import BlockGrid
 from dehaze_core.models.streaming import TOKEN_PX, OverviewNetwork, StreamedNetwork

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dehaze_core.engine.compute import Compute
-from dehaze_core.engine.guide import Guide
+from dehaze_core.engine.segments.guide import Guide
 from dehaze_core.grid import Block, BlockGrid, Window
 from dehaze_core.grid.blocks import mirrored
 from dehaze_core.models.streaming import FILL

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from dehaze_core.engine.disk import bytes_on_disk
 from dehaze_core.engine.journal import read_journal
-from dehaze_core.engine.mask_cache import MaskCache
 from dehaze_core.engine.sealed import read_sealed
+from dehaze_core.engine.segments.mask_cache import MaskCache
 from dehaze_core.engine.workspace import IDENTITY, JOURNAL, Workspace, is_in_use, output_name
 from dehaze_core.errors import InputError, OutputError, ResourceError
 

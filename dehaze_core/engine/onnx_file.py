@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze_core import __version__
-from dehaze_core.engine.aside import put_file, temporary_folder, write_errors
+from dehaze_core.engine.output.aside import put_file, temporary_folder, write_errors
 from dehaze_core.errors import ModelError, OutputError, SettingsError
 from dehaze_core.haze.layers import correct
 from dehaze_core.models import Model, ModelCard, load_model

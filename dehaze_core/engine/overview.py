@@ -13,10 +13,10 @@ from typing import cast
 
 import torch
 
-from dehaze_core.engine.context import SceneContext
 from dehaze_core.engine.in_memory import seen_whole
 from dehaze_core.engine.job import Job
 from dehaze_core.engine.sealed import read_sealed, write_sealed
+from dehaze_core.engine.tokens.context import SceneContext
 from dehaze_core.models.streaming import OverviewNetwork, SceneStatistics
 
 _FILE = "overview.json"

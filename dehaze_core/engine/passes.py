@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dehaze_core.engine.context import SceneContext
 from dehaze_core.engine.corrections import Correction, Hazy, correction_of, haze_layer
 from dehaze_core.engine.job import Job, Mask, Pixels
 from dehaze_core.engine.journal import BlockRecord, Journal
 from dehaze_core.engine.pipeline import run_blocks
 from dehaze_core.engine.result_store import ResultStore
+from dehaze_core.engine.tokens.context import SceneContext
 from dehaze_core.grid import Block, Window
 from dehaze_core.models.streaming import HazeMaps, PaintedImage, TokenNetwork
 from dehaze_core.scene.quantise import quantise, taken_value

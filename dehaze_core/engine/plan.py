@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dehaze_core.engine.backend import backend_of, device_for, with_backend
-from dehaze_core.engine.context import choose_backend
-from dehaze_core.engine.context_backends import ContextKind
 from dehaze_core.engine.device import Device, use_threads
 from dehaze_core.engine.forecast import (
     device_memory_to_use_mib,
@@ -17,8 +15,10 @@ from dehaze_core.engine.forecast import (
     memory_mib,
     memory_to_use_mib,
 )
-from dehaze_core.engine.given_mask import check_mask
+from dehaze_core.engine.segments.given_mask import check_mask
 from dehaze_core.engine.settings import RunSettings
+from dehaze_core.engine.tokens.context import choose_backend
+from dehaze_core.engine.tokens.context_backends import ContextKind
 from dehaze_core.engine.trial import HYPER_KEYS, pixel_seconds, token_seconds
 from dehaze_core.errors import ModelError, ResourceError, SettingsError
 from dehaze_core.grid import BlockGrid, Window

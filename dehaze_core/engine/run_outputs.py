@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dehaze_core.engine.outputs import OutputFormat, check_output, output_format
+from dehaze_core.engine.output.formats import OutputFormat, check_output, output_format
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.engine.workspace import Workspace
 from dehaze_core.scene import Frame

@@ -16,26 +16,26 @@ import numpy as np
 
 from dehaze_core.engine.backend import backend_of, device_for, with_backend
 from dehaze_core.engine.compute import Compute
-from dehaze_core.engine.context import ContextStep, SceneContext, choose_backend
 from dehaze_core.engine.corrections import haze_layer
 from dehaze_core.engine.device import Device, use_threads
 from dehaze_core.engine.fitted_haze import FittedHaze
-from dehaze_core.engine.guidance import find_guidance
 from dehaze_core.engine.identity import provenance, run_identity
 from dehaze_core.engine.job import Job
 from dehaze_core.engine.journal import Journal
 from dehaze_core.engine.memory import keep_freed_memory, peak_memory_mib, release_freed_memory
-from dehaze_core.engine.outputs import write_output
+from dehaze_core.engine.output.formats import write_output
+from dehaze_core.engine.output.read_back import Read
 from dehaze_core.engine.overview import look_at_overview, stored_statistics
 from dehaze_core.engine.passes import Restorer, encode_blocks
 from dehaze_core.engine.plan import Plan, block_grid, choose_model_bands, cropped, draw_plan
 from dehaze_core.engine.preflight import check_disk, check_folders, describe, left_out_bands
 from dehaze_core.engine.progress import Progress
-from dehaze_core.engine.read_back import Read
 from dehaze_core.engine.report import Report
 from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.engine.run_outputs import check_outputs, run_outputs
+from dehaze_core.engine.segments.guidance import find_guidance
 from dehaze_core.engine.settings import RunSettings
+from dehaze_core.engine.tokens.context import ContextStep, SceneContext, choose_backend
 from dehaze_core.engine.workspace import JOURNAL, Workspace, claimed_layers, digest
 from dehaze_core.errors import InputError, ResourceError
 from dehaze_core.models import Model, load_model

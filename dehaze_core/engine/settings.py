@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from dehaze_core.engine.context_backends import ContextKind
+from dehaze_core.engine.tokens.context_backends import ContextKind
 from dehaze_core.errors import SettingsError
 from dehaze_core.segmentation.coding import Coding
 from dehaze_core.segmentation.segmenter import SegmenterName

@@ -21,7 +21,7 @@ import numpy as np
 from dehaze_core import __version__
 from dehaze_core.engine.journal import BlockRecord, Journal
 from dehaze_core.engine.memory import peak_memory_mib, release_freed_memory
-from dehaze_core.engine.outputs import check_output, output_format, write_output
+from dehaze_core.engine.output.formats import check_output, output_format, write_output
 from dehaze_core.engine.pipeline import run_blocks
 from dehaze_core.engine.plan import choose_model_bands
 from dehaze_core.engine.preflight import check_folders, check_space

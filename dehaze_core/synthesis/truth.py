@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from dehaze_core import __version__
-from dehaze_core.engine.aside import put_file, temporary_folder
 from dehaze_core.engine.disk import write_failure
+from dehaze_core.engine.output.aside import put_file, temporary_folder
 from dehaze_core.haze.bands import BandHaze
 from dehaze_core.haze.fields import HazeFields
 from dehaze_core.scene import Radiometry

@@ -107,7 +107,7 @@ def segment(parameters: Mapping[str, Any], progress: Progress) -> Values:
     Raises:
         DehazeError: The job cannot be done.
     """
-    from dehaze_core.engine import segment as segmentation
+    from dehaze_core.engine.segments import segment as segmentation
 
     settings = built(segmentation.SegmentSettings, parameters)
     return segmentation.segment(settings, progress).as_dict()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from dehaze_core.cli import app
 from dehaze_core.engine import leftovers
 from dehaze_core.engine.journal import BlockRecord, Journal
-from dehaze_core.engine.outputs import check_output
+from dehaze_core.engine.output.formats import check_output
 from dehaze_core.engine.result_store import ResultStore
 from dehaze_core.engine.workspace import Workspace
 from dehaze_core.errors import InputError

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from rasterio.crs import CRS
 
-from dehaze_core.engine.outputs import write_output
-from dehaze_core.engine.tiff_frame import differences
+from dehaze_core.engine.output.formats import write_output
+from dehaze_core.engine.output.tiff_frame import differences
 from dehaze_core.scene import Frame, open_scene
 
 UTM = CRS.from_epsg(32633).to_wkt(version="WKT2_2019")

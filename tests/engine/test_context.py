@@ -12,11 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dehaze_core.engine.context import ContextStep, SceneContext, choose_backend
-from dehaze_core.engine.context_backends import BoundedAttention, ContextBackend, ExactAttention
-from dehaze_core.engine.hidden_tokens import HiddenTokens
-from dehaze_core.engine.hyper_context import HyperAttention
 from dehaze_core.engine.result_store import ResultStore
+from dehaze_core.engine.tokens.context import ContextStep, SceneContext, choose_backend
+from dehaze_core.engine.tokens.context_backends import (
+    BoundedAttention,
+    ContextBackend,
+    ExactAttention,
+)
+from dehaze_core.engine.tokens.hidden_tokens import HiddenTokens
+from dehaze_core.engine.tokens.hyper_context import HyperAttention
 from dehaze_core.grid import BlockGrid
 from dehaze_core.models.dehazexl.context import ContextLayer, ContextNetwork, GlobalLayer
 from dehaze_core.models.dehazexl.hyper_attention import hyper_attention

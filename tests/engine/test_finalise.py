@@ -20,7 +20,7 @@ from affine import Affine
 from PIL import Image, ImageCms
 from rasterio.crs import CRS
 
-from dehaze_core.engine.tiff_frame import differences
+from dehaze_core.engine.output.tiff_frame import differences
 from dehaze_core.errors import OutputError, SettingsError
 from dehaze_core.scene import Gcp, open_scene
 from dehaze_core.scene.frame import same_number

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from dehaze_core.engine.finalise import write_cog
-from dehaze_core.engine.tiff_blocks import missing_tiles, raw_bytes
+from dehaze_core.engine.output.finalise import write_cog
+from dehaze_core.engine.output.tiff_blocks import missing_tiles, raw_bytes
 from dehaze_core.errors import OutputError
 from dehaze_core.grid import Window
 from tests.engine.outputs import assert_carries, frame_of, pixels_of, write

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from dehaze_core.engine.cog_options import BLOCK_SIDES, RESAMPLINGS, gtiff_options
+from dehaze_core.engine.output.cog_options import BLOCK_SIDES, RESAMPLINGS, gtiff_options
 from dehaze_core.errors import OutputError
 from tests.engine.outputs import assert_carries, frame_of, pixels_of, write
 from tests.engine.test_finalise_faults import Stop, damage, file_size_limit

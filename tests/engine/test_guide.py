@@ -18,8 +18,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from dehaze_core.engine import Silent, given_mask, guide, segment
-from dehaze_core.engine.given_mask import open_mask
-from dehaze_core.engine.guide import GrayGuide, HeldCodes, MaskGuide
+from dehaze_core.engine.segments.given_mask import open_mask
+from dehaze_core.engine.segments.guide import GrayGuide, HeldCodes, MaskGuide
 from dehaze_core.errors import InputError
 from dehaze_core.grid import Window
 from dehaze_core.scene import Frame, open_scene

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from dehaze_core.engine.mask_cache import MaskCache
-from dehaze_core.engine.segment import CodedScene, SegmentOptions, coded_scene
+from dehaze_core.engine.segments.mask_cache import MaskCache
+from dehaze_core.engine.segments.segment import CodedScene, SegmentOptions, coded_scene
 from dehaze_core.scene import Radiometry, open_scene
 from dehaze_core.segmentation.coding import painted_labels, painting_order
 from dehaze_core.segmentation.picture import Segments

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from dehaze_core.engine import aside, finalise
 from dehaze_core.engine.leftovers import find_leftovers
-from dehaze_core.engine.outputs import OutputFormat, check_output, output_format
+from dehaze_core.engine.output import aside, finalise
+from dehaze_core.engine.output.formats import OutputFormat, check_output, output_format
 from dehaze_core.errors import DehazeError, OutputError, SettingsError
 from dehaze_core.scene import Frame, open_scene
 from tests.conftest import write_raster
@@ -297,7 +297,7 @@ def test_crs_without_geotiff_keys_lies_beside_and_moves_along(
 def test_frame_that_does_not_read_back_is_refused_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dehaze_core.engine.finalise.keep_beside", lambda path, frame: ())
+    monkeypatch.setattr("dehaze_core.engine.output.finalise.keep_beside", lambda path, frame: ())
 
     assert refusal("cog", tmp_path / "out.tif", frame_of(crs_wkt=LOCAL)) == "OUTPUT_FRAME"
 
@@ -305,7 +305,7 @@ def test_frame_that_does_not_read_back_is_refused_early(
 def test_failure_of_a_compression_is_not_blamed_on_the_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dehaze_core.engine.cog_options._holds", lambda method, frame: True)
+    monkeypatch.setattr("dehaze_core.engine.output.cog_options._holds", lambda method, frame: True)
 
     with pytest.raises(OutputError) as caught:
         check_output(

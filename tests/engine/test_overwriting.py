@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dehaze_core.engine import aside
-from dehaze_core.engine.outputs import OutputFormat
+from dehaze_core.engine.output import aside
+from dehaze_core.engine.output.formats import OutputFormat
 from dehaze_core.errors import OutputError
 from dehaze_core.scene import open_scene
 from tests.engine.outputs import LOCAL, frame_of, write

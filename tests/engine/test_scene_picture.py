@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from rasterio.enums import Resampling
 
-from dehaze_core.engine import scene_picture as module
-from dehaze_core.engine.scene_picture import ScenePicture, scene_picture, shrunk_shape
+from dehaze_core.engine.segments import scene_picture as module
+from dehaze_core.engine.segments.scene_picture import ScenePicture, scene_picture, shrunk_shape
 from dehaze_core.scene import Radiometry, open_scene
 from tests.conftest import random_pixels
 

@@ -19,11 +19,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
-from dehaze_core.engine import segment as job
-from dehaze_core.engine import segment_polygons
 from dehaze_core.engine.progress import Silent
-from dehaze_core.engine.segment import SegmentSettings, segment
-from dehaze_core.engine.segment_outputs import mask_frame
+from dehaze_core.engine.segments import polygons
+from dehaze_core.engine.segments import segment as job
+from dehaze_core.engine.segments.outputs import mask_frame
+from dehaze_core.engine.segments.segment import SegmentSettings, segment
 from dehaze_core.errors import DehazeError, InputError, OutputError, SettingsError
 from dehaze_core.places import masks_folder
 from dehaze_core.scene import Frame, open_scene
@@ -355,7 +355,7 @@ def test_polygons_need_their_packages(
     make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_raster(data=fields(48, 64))
-    monkeypatch.setattr(segment_polygons.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(polygons.importlib.util, "find_spec", lambda name: None)
 
     with pytest.raises(OutputError) as caught:
         segment(settings_for(source, polygons=str(source.with_name("p.gpkg"))), Silent())

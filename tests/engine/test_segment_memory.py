@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dehaze_core.engine import segment as job
 from dehaze_core.engine.progress import Silent
-from dehaze_core.engine.segment import segment
+from dehaze_core.engine.segments import segment as job
+from dehaze_core.engine.segments.segment import segment
 from dehaze_core.places import masks_folder
 from tests.conftest import write_raster
 from tests.engine.segmenters import ByColour, fields

@@ -15,9 +15,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rasterio.crs import CRS
 from rasterio.features import rasterize
 
-from dehaze_core.engine import segment as job
 from dehaze_core.engine.progress import Silent
-from dehaze_core.engine.segment import SegmentSettings, segment
+from dehaze_core.engine.segments import segment as job
+from dehaze_core.engine.segments.segment import SegmentSettings, segment
 from tests.engine.segmenters import ByColour, field_labels, fields
 
 pyogrio = pytest.importorskip("pyogrio", reason="pyogrio is not installed")

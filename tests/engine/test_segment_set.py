@@ -10,9 +10,9 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from dehaze_core.engine import segment_set as module
 from dehaze_core.engine.progress import Silent
-from dehaze_core.engine.segment_set import SegmentSetSettings, segment_set
+from dehaze_core.engine.segments import folder as module
+from dehaze_core.engine.segments.folder import SegmentSetSettings, segment_set
 from dehaze_core.errors import InputError, OutputError, SettingsError
 from dehaze_core.places import masks_folder
 from tests.conftest import write_raster

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dehaze_core.engine.result_store import ResultStore
-from dehaze_core.engine.token_file import TokenFile
+from dehaze_core.engine.tokens.token_file import TokenFile
 from dehaze_core.engine.workspace import Workspace, claimed_layers, is_in_use, output_name
 from dehaze_core.errors import EngineError, OutputError, ResourceError
 from dehaze_core.grid import Window

@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 from rasterio.crs import CRS
 
-from dehaze_core.engine.zarr_output import frame_differences
+from dehaze_core.engine.output.zarr_output import frame_differences
 from dehaze_core.errors import InputError, OutputError
 from dehaze_core.scene import open_scene
 from tests.engine.outputs import PLACE, frame_of, pixels_of, write_folder

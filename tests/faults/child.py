@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import psutil
 import torch
 
-import dehaze_core.engine.finalise
+import dehaze_core.engine.output.finalise
 import dehaze_core.engine.runner  # noqa: F401 - loaded once for all children
 from dehaze_core.engine import RunSettings, Silent, run
 from dehaze_core.errors import DehazeError

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dehaze_core.engine.outputs import OutputFormat, check_output, write_output
+from dehaze_core.engine.output.formats import OutputFormat, check_output, write_output
 from dehaze_core.errors import DehazeError
 from dehaze_core.scene import open_scene
 from tests.frame.rasters import Case

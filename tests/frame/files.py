@@ -19,7 +19,7 @@ import xarray as xr
 from PIL import Image, ImageCms
 from rasterio.enums import ColorInterp, Resampling
 
-from dehaze_core.engine.zarr_output import write_zarr
+from dehaze_core.engine.output.zarr_output import write_zarr
 from dehaze_core.scene import open_scene
 from tests.frame.rasters import (
     Case,

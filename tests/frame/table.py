@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dehaze_core.engine.outputs import OutputFormat
+from dehaze_core.engine.output.formats import OutputFormat
 from tests.frame.carrying import Outcome, carry
 from tests.frame.cases import CASES
 from tests.frame.rasters import Case

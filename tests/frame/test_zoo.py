@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rio_cogeo.cogeo import cog_validate
 
-from dehaze_core.engine.outputs import OutputFormat
+from dehaze_core.engine.output.formats import OutputFormat
 from dehaze_core.errors import DehazeError
 from dehaze_core.scene import open_scene
 from tests.frame.carrying import FILES, SAID_AS, Outcome, built, carry, read

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from dehaze_core.engine.aside import put_file, temporary_folder, write_errors
 from dehaze_core.engine.device import choose_device, use_threads
+from dehaze_core.engine.output.aside import put_file, temporary_folder, write_errors
 from dehaze_core.engine.progress import Progress
-from dehaze_core.engine.segment import found_segments, segments_key
-from dehaze_core.engine.segment_settings import (
+from dehaze_core.engine.segments.segment import found_segments, segments_key
+from dehaze_core.engine.segments.settings import (
     DEFAULT_SIDE,
     DEFAULT_TILES,
     SegmentOptions,

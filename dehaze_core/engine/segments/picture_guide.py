@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from dehaze_core.engine.guidance import FIRST_MODEL
 from dehaze_core.engine.in_memory import restore_array
-from dehaze_core.engine.scene_picture import shrunk_shape
-from dehaze_core.engine.segment_settings import DEFAULT_SIDE, DEFAULT_TILES
+from dehaze_core.engine.segments.guidance import FIRST_MODEL
+from dehaze_core.engine.segments.scene_picture import shrunk_shape
+from dehaze_core.engine.segments.settings import DEFAULT_SIDE, DEFAULT_TILES
 from dehaze_core.engine.settings import Structure
 from dehaze_core.errors import SettingsError
 from dehaze_core.metrics.pairs import Picture, Restorer

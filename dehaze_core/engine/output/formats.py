@@ -10,10 +10,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from dehaze_core.engine.aside import temporary_folder
-from dehaze_core.engine.finalise import write_cog, write_gtiff
-from dehaze_core.engine.read_back import Read
-from dehaze_core.engine.zarr_output import write_zarr
+from dehaze_core.engine.output.aside import temporary_folder
+from dehaze_core.engine.output.finalise import write_cog, write_gtiff
+from dehaze_core.engine.output.read_back import Read
+from dehaze_core.engine.output.zarr_output import write_zarr
 from dehaze_core.errors import OutputError, SettingsError
 from dehaze_core.scene.frame import Frame
 from dehaze_core.scene.zarr_source import is_zarr

@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dehaze_core.engine.context_backends import (
+from dehaze_core.engine.result_store import ResultStore
+from dehaze_core.engine.sealed import read_sealed, write_sealed
+from dehaze_core.engine.tokens.context_backends import (
     BoundedAttention,
     ContextBackend,
     ContextKind,
     ExactAttention,
 )
-from dehaze_core.engine.hidden_tokens import STRIP_TOKENS, HiddenTokens, to_cpu
-from dehaze_core.engine.hyper_context import HyperAttention
-from dehaze_core.engine.result_store import ResultStore
-from dehaze_core.engine.sealed import read_sealed, write_sealed
-from dehaze_core.engine.token_file import TokenFile
+from dehaze_core.engine.tokens.hidden_tokens import STRIP_TOKENS, HiddenTokens, to_cpu
+from dehaze_core.engine.tokens.hyper_context import HyperAttention
+from dehaze_core.engine.tokens.token_file import TokenFile
 from dehaze_core.grid import BlockGrid, Window
 from dehaze_core.models.streaming import SceneHaze, SceneValues, TokenNetwork
 

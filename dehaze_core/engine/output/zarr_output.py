@@ -13,9 +13,9 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from dehaze_core.engine.aside import put_folder, temporary_folder, write_errors
-from dehaze_core.engine.cog_options import bytes_per_pixel, one_of, parsed_option
-from dehaze_core.engine.read_back import Checksum, Read, refuse_wrong, windows_of
+from dehaze_core.engine.output.aside import put_folder, temporary_folder, write_errors
+from dehaze_core.engine.output.cog_options import bytes_per_pixel, one_of, parsed_option
+from dehaze_core.engine.output.read_back import Checksum, Read, refuse_wrong, windows_of
 from dehaze_core.errors import InputError, SettingsError
 from dehaze_core.scene.crs import same_crs
 from dehaze_core.scene.frame import Frame, same_number

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dehaze_core.engine.cog_options import bytes_per_pixel, tile_side
+from dehaze_core.engine.output.cog_options import bytes_per_pixel, tile_side
 from dehaze_core.scene.frame import Frame
 
 _SMALLEST_OVERVIEW = 512

@@ -15,7 +15,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
-from dehaze_core.engine.aside import SIDECAR
+from dehaze_core.engine.output.aside import SIDECAR
 from dehaze_core.scene.crs import crs_to_write, same_crs, wkt2
 from dehaze_core.scene.frame import Frame, same_number
 from dehaze_core.scene.gdal_source import quiet_open

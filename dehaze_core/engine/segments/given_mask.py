@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from affine import Affine
 
-from dehaze_core.engine.guide import Codes, HeldCodes, MaskGuide, StoredCodes, segments_of
+from dehaze_core.engine.segments.guide import Codes, HeldCodes, MaskGuide, StoredCodes, segments_of
 from dehaze_core.errors import InputError, SettingsError
 from dehaze_core.grid import Window
 from dehaze_core.models.streaming import StreamedNetwork

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 from dehaze_core import __version__
 from dehaze_core.engine.device import Device
-from dehaze_core.engine.given_mask import GivenMask, open_mask, refuse_mask
-from dehaze_core.engine.guide import GrayGuide, Guide, HeldCodes, MaskGuide
 from dehaze_core.engine.job import Job
 from dehaze_core.engine.plan import place_of
 from dehaze_core.engine.progress import Progress
-from dehaze_core.engine.scene_picture import Dehazed
 from dehaze_core.engine.sealed import read_sealed, write_sealed
-from dehaze_core.engine.segment import coded_scene
-from dehaze_core.engine.segment_settings import SegmentOptions
+from dehaze_core.engine.segments.given_mask import GivenMask, open_mask, refuse_mask
+from dehaze_core.engine.segments.guide import GrayGuide, Guide, HeldCodes, MaskGuide
+from dehaze_core.engine.segments.scene_picture import Dehazed
+from dehaze_core.engine.segments.segment import coded_scene
+from dehaze_core.engine.segments.settings import SegmentOptions
 from dehaze_core.engine.settings import RunSettings
 from dehaze_core.engine.workspace import Workspace
 from dehaze_core.models import load_model

@@ -16,8 +16,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dehaze_core.engine.hidden_tokens import HiddenTokens, Strip, to_cpu
-from dehaze_core.engine.token_file import TokenFile
+from dehaze_core.engine.tokens.hidden_tokens import HiddenTokens, Strip, to_cpu
+from dehaze_core.engine.tokens.token_file import TokenFile
 from dehaze_core.grid import Window
 from dehaze_core.models.dehazexl.attention import Attended, attend
 from dehaze_core.models.dehazexl.context import GlobalLayer, Keys, pooling_factor

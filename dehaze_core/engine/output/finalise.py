@@ -19,8 +19,8 @@ import rasterio
 import rasterio.shutil
 from rasterio.dtypes import check_dtype
 
-from dehaze_core.engine.aside import SIDECAR, put_file, temporary_folder, write_errors
-from dehaze_core.engine.cog_options import (
+from dehaze_core.engine.output.aside import SIDECAR, put_file, temporary_folder, write_errors
+from dehaze_core.engine.output.cog_options import (
     RESAMPLINGS,
     cog_options,
     gtiff_options,
@@ -28,9 +28,9 @@ from dehaze_core.engine.cog_options import (
     said_of_fill,
     tile_side,
 )
-from dehaze_core.engine.read_back import Checksum, Read, losses, refuse_wrong, windows_of
-from dehaze_core.engine.tiff_blocks import missing_tiles, overview_factors, raw_bytes
-from dehaze_core.engine.tiff_frame import (
+from dehaze_core.engine.output.read_back import Checksum, Read, losses, refuse_wrong, windows_of
+from dehaze_core.engine.output.tiff_blocks import missing_tiles, overview_factors, raw_bytes
+from dehaze_core.engine.output.tiff_frame import (
     COLOR_PROFILE,
     STAND_IN,
     apply_frame,

@@ -10,7 +10,7 @@ from typing import Any
 import google_crc32c
 import numpy.typing as npt
 
-from dehaze_core.engine.cog_options import bytes_per_pixel
+from dehaze_core.engine.output.cog_options import bytes_per_pixel
 from dehaze_core.errors import OutputError
 from dehaze_core.grid.window import Window
 from dehaze_core.scene.frame import Frame

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dehaze_core.engine.token_file import TokenFile
+from dehaze_core.engine.tokens.token_file import TokenFile
 from dehaze_core.grid import Window
 
 STRIP_TOKENS = 4096

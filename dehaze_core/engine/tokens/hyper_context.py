@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dehaze_core.engine.context_backends import ContextBackend, ExactAttention, Told
-from dehaze_core.engine.hidden_tokens import Floats, HiddenTokens, Strip, to_cpu
-from dehaze_core.engine.token_file import TokenFile
+from dehaze_core.engine.tokens.context_backends import ContextBackend, ExactAttention, Told
+from dehaze_core.engine.tokens.hidden_tokens import Floats, HiddenTokens, Strip, to_cpu
+from dehaze_core.engine.tokens.token_file import TokenFile
 from dehaze_core.grid import Window
 from dehaze_core.models.dehazexl.context import GlobalLayer
 from dehaze_core.models.dehazexl.hyper_attention import (

@@ -12,9 +12,9 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from dehaze_core.engine.outputs import check_output, refuse_input, write_output
-from dehaze_core.engine.segment_polygons import require_vectors, write_polygons
-from dehaze_core.engine.segment_settings import SegmentSettings
+from dehaze_core.engine.output.formats import check_output, refuse_input, write_output
+from dehaze_core.engine.segments.polygons import require_vectors, write_polygons
+from dehaze_core.engine.segments.settings import SegmentSettings
 from dehaze_core.scene import Frame
 from dehaze_core.scene.frame import Tags
 from dehaze_core.segmentation.picture import Segments

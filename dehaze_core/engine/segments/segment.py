@@ -21,16 +21,16 @@ import torch
 from numpy.typing import NDArray
 
 from dehaze_core import __version__
-from dehaze_core.engine.aside import put_file, write_errors
 from dehaze_core.engine.device import Device, choose_device, use_threads
-from dehaze_core.engine.mask_cache import MaskCache
 from dehaze_core.engine.memory import peak_memory_mib
+from dehaze_core.engine.output.aside import put_file, write_errors
 from dehaze_core.engine.plan import choose_model_bands
 from dehaze_core.engine.preflight import check_folders
 from dehaze_core.engine.progress import Progress
-from dehaze_core.engine.scene_picture import Dehazed, scene_picture, shrunk_shape
-from dehaze_core.engine.segment_outputs import Content, SegmentFile, segment_files
-from dehaze_core.engine.segment_settings import (
+from dehaze_core.engine.segments.mask_cache import MaskCache
+from dehaze_core.engine.segments.outputs import Content, SegmentFile, segment_files
+from dehaze_core.engine.segments.scene_picture import Dehazed, scene_picture, shrunk_shape
+from dehaze_core.engine.segments.settings import (
     SegmentOptions,
     SegmentReport,
     SegmentSettings,
