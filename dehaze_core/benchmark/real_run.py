@@ -17,12 +17,11 @@ from dehaze_core.benchmark.methods import Contest, Method
 from dehaze_core.benchmark.pairs_run import spread_out
 from dehaze_core.benchmark.thumbnails import save_thumbnail
 from dehaze_core.engine.progress import Progress
-from dehaze_core.errors import InputError, ModelError
+from dehaze_core.errors import ModelError
 from dehaze_core.metrics import Appearance, rms_change
 from dehaze_core.metrics.pairs import Picture, load_picture, save_picture, write_rows
-from dehaze_core.scene import Radiometry, open_scene
+from dehaze_core.scene import Radiometry, open_scene, raster_files
 
-SUFFIXES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".webp", ".vrt"})
 LONGEST = 2048
 """Longer side in px at most; larger rasters are shrunk for this purpose."""
 
@@ -73,23 +72,6 @@ class RealResults:
                 yield row | {"change_dn": score.change_dn}
 
 
-def find_rasters(folder: Path) -> list[Path]:
-    """Return the rasters below a folder, sorted.
-
-    Raises:
-        InputError: There is no such folder, or no raster in it.
-    """
-    found = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
-    if not found:
-        raise InputError(
-            f"There is no raster in {folder}; expected files with one of the endings "
-            f"{', '.join(sorted(SUFFIXES))}."
-        )
-    return found
-
-
 def read_display(path: Path) -> tuple[Picture, NDArray[np.bool_]]:
     """Read a raster as the networks see it, in 8 bit, and which of its pixels are valid.
 
@@ -133,7 +115,7 @@ def run_real(
         ModelError: A method returned no picture.
         OutputError: The output folder cannot be written (OUTPUT_FOLDER).
     """
-    paths = spread_out(find_rasters(folder), limit)
+    paths = spread_out(raster_files(folder), limit)
     results = RealResults(contest, {method.name: [] for method in contest.methods})
     for number, path in enumerate(paths):
         name = path.relative_to(folder).as_posix()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dehaze_core.scene.folders import RASTER_SUFFIXES, raster_files
 from dehaze_core.scene.frame import Frame, Gcp
 from dehaze_core.scene.gdal_source import GDAL_CACHE_MIB, GDAL_OPTIONS, gdal_cache_mib
 from dehaze_core.scene.quantise import quantise
@@ -13,6 +14,7 @@ from dehaze_core.scene.texture import read_texture
 __all__ = [
     "GDAL_CACHE_MIB",
     "GDAL_OPTIONS",
+    "RASTER_SUFFIXES",
     "Frame",
     "Gcp",
     "Radiometry",
@@ -20,5 +22,6 @@ __all__ = [
     "gdal_cache_mib",
     "open_scene",
     "quantise",
+    "raster_files",
     "read_texture",
 ]

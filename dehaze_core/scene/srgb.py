@@ -78,6 +78,8 @@ def encode_uint8(linear: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     Args:
         linear: Any shape, [0, 1].
     """
-    index = np.clip(linear * (2**16 - 1) + 0.5, 0, 2**16 - 1).astype(np.uint16)
+    scaled = linear * (2**16 - 1)
+    scaled += 0.5
+    index = np.clip(scaled, 0, 2**16 - 1, out=scaled).astype(np.uint16)
     encoded: npt.NDArray[np.uint8] = _encode_table()[index]
     return encoded

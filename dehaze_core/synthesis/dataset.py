@@ -28,12 +28,11 @@ from dehaze_core.engine.progress import Progress
 from dehaze_core.engine.workspace import claimed_layers
 from dehaze_core.errors import InputError, OutputError, SettingsError
 from dehaze_core.haze.synthesis import random_airlight
-from dehaze_core.scene import Radiometry, Scene, open_scene, read_texture
+from dehaze_core.scene import Radiometry, Scene, open_scene, raster_files, read_texture
 from dehaze_core.synthesis.job import synthesize
 from dehaze_core.synthesis.settings import HazeClass, Level, SynthesisSettings
 from dehaze_core.synthesis.truth import request_of, write_text
 
-EXTENSIONS = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".png", ".jpg", ".jpeg", ".webp")
 CLEAR: Level = "L0"
 MOST_TEST_SHARE = 0.5
 
@@ -126,7 +125,7 @@ def synthesize_set(settings: SetSettings, progress: Progress) -> SetReport:
     start = time.monotonic()
     rasters = find_clear(settings)
     _check_sides(rasters, settings.destination)
-    textures = [] if settings.textures is None else _raster_files(settings.textures)
+    textures = [] if settings.textures is None else raster_files(settings.textures)
     _warn_of_empty_splits(rasters, progress)
     rows: list[dict[str, str]] = []
     written = 0
@@ -160,7 +159,7 @@ def find_clear(settings: SetSettings) -> list[ClearRaster]:
     folder = settings.source
     sites = _manifest_sites(folder)
     found: dict[str, ClearRaster] = {}
-    for path in _raster_files(folder):
+    for path in raster_files(folder):
         place = path.relative_to(folder)
         name = "_".join(place.with_suffix("").parts)
         site = sites.get(place.as_posix()) or str(place.parent.as_posix())
@@ -179,20 +178,6 @@ def split_of(site: str, test_share: float) -> str:
     """Return `test` for about `test_share` of all names of sites, else `train`."""
     place = int.from_bytes(hashlib.sha256(site.encode()).digest()[:8], "big") / 2**64
     return "test" if place < test_share else "train"
-
-
-def _raster_files(folder: Path) -> list[Path]:
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    )
-    if not files:
-        raise InputError(
-            f"No raster was found in {folder}, expected files that end in {', '.join(EXTENSIONS)}.",
-            code="INPUT_EMPTY",
-        )
-    return files
 
 
 def _manifest_sites(folder: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dehaze_core.benchmark.methods import Contest, Method
-from dehaze_core.benchmark.real_run import find_rasters, read_display, run_real
+from dehaze_core.benchmark.real_run import read_display, run_real
 from dehaze_core.benchmark.real_tables import real_tables
 from dehaze_core.engine.progress import Silent
 from dehaze_core.errors import InputError, ModelError
@@ -100,13 +100,6 @@ def test_subfolders_are_groups_and_rows_are_complete(contest: Contest, tmp_path:
     ours = next(row for row in rows if row["method"] == "ours")
     assert float(ours["haze_out"]) < float(ours["haze_in"])
     assert float(ours["change_dn"]) == pytest.approx(50)
-
-
-def test_a_folder_without_rasters_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("nothing to see")
-
-    with pytest.raises(InputError, match="no raster"):
-        find_rasters(tmp_path)
 
 
 def test_a_raster_that_cannot_be_read_is_an_input_error(contest: Contest, tmp_path: Path) -> None:

@@ -32,11 +32,8 @@ from dehaze_core.engine.segments.settings import (
 )
 from dehaze_core.engine.settings import DeviceChoice, require
 from dehaze_core.errors import InputError, OutputError
-from dehaze_core.scene import Radiometry, Scene, open_scene
+from dehaze_core.scene import Radiometry, Scene, open_scene, raster_files
 from dehaze_core.segmentation.segmenter import Segmenter, SegmenterName, find_segmenter
-
-EXTENSIONS = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".png", ".jpg", ".jpeg", ".webp")
-"""Ends of the names of pictures."""
 
 MOST_LABELS = 2**16 - 1
 
@@ -153,14 +150,8 @@ def find_pictures(folder: Path) -> list[Path]:
         InputError: There is no such folder (INPUT_MISSING), no picture (INPUT_EMPTY), or two would
             have one label picture (INPUT_NAMES).
     """
-    if not folder.is_dir():
-        raise InputError(
-            f"There is no folder {folder}.", hint="Check the path.", code="INPUT_MISSING"
-        )
     found: dict[Path, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in EXTENSIONS or path.name.startswith("."):
-            continue
+    for path in raster_files(folder):
         place = path.relative_to(folder)
         other = found.setdefault(place.with_suffix(""), place)
         if other != place:
@@ -169,12 +160,6 @@ def find_pictures(folder: Path) -> list[Path]:
                 hint="Rename one of them.",
                 code="INPUT_NAMES",
             )
-    if not found:
-        raise InputError(
-            f"No picture was found in {folder}, expected files that end in "
-            f"{', '.join(EXTENSIONS)}.",
-            code="INPUT_EMPTY",
-        )
     return list(found.values())
 
 
