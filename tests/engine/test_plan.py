@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -154,10 +155,26 @@ def test_only_looking_at_keys_takes_longer_with_more_of_them(
     cpu: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = tiny_dehazexl()
-    costs = iter((5.0, 5.0, 5.0, 7.0, 7.0, 7.0))
+    costs = iter((5.0, 7.0))
     monkeypatch.setattr(trial, "_timed", lambda work, device: (work(), next(costs)))
 
     assert trial.token_seconds(network, 4 * 4096, cpu.torch) == (5 + 4 * 2) / 256
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tries"), [((0.9, 0.3, 0.2, 0.1), 3), ((9.0, 4.0, 3.0, 2.0), 2)]
+)
+def test_a_first_slow_try_does_not_count(
+    cpu: Device, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, ...], tries: int
+) -> None:
+    readings = iter([0.0, *np.cumsum(np.repeat(seconds, 2))])
+    monkeypatch.setattr(trial.time, "perf_counter", lambda: next(readings))
+    done = []
+
+    _, found = trial._timed(lambda: done.append(1), cpu.torch)
+
+    assert len(done) == tries
+    assert found == pytest.approx(min(seconds[:tries]))
 
 
 def test_a_raster_too_wide_for_a_row_of_tokens_is_refused(model: Model, cpu: Device) -> None:
