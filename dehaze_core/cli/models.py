@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     group.command("export")(export)
     group.command("fetch-sam")(fetch_sam)
     group.command("import-sam")(import_sam)
+    group.command("remove-sam")(remove_sam)
     app.add_typer(group, name="models")
 
 
@@ -184,6 +185,16 @@ def import_sam(
     from dehaze_core.segmentation.sam.checkpoints import import_checkpoint
 
     _told_segmenter(import_checkpoint(file, overwrite=overwrite))
+
+
+def remove_sam(
+    name: Annotated[str, typer.Argument(help="mobile, small, middle or large.")],
+) -> None:
+    """Delete weights of Segment Anything that were brought in."""
+    from dehaze_core.segmentation.sam.checkpoints import remove_checkpoint
+
+    remove_checkpoint(name)
+    typer.echo(f"Removed the weights of the segmenter '{name}'.")
 
 
 def _told_segmenter(card: ModelCard) -> None:

@@ -30,8 +30,14 @@ def gradient_noise(y: Array, x: Array, seed: int) -> Array:
     iy, ix = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
     fy, fx = y - iy, x - ix
     uy, ux = _fade(fy), _fade(fx)
-    top = _lerp(_corner(iy, ix, fy, fx, 0, 0, seed), _corner(iy, ix, fy, fx, 0, 1, seed), ux)
-    low = _lerp(_corner(iy, ix, fy, fx, 1, 0, seed), _corner(iy, ix, fy, fx, 1, 1, seed), ux)
+    gradients = _Gradients(iy, ix, seed)
+
+    def corner(dy: int, dx: int) -> Array:
+        along_y, along_x = gradients.at(dy, dx)
+        return along_x * (fx - dx) + along_y * (fy - dy)
+
+    top = _lerp(corner(0, 0), corner(0, 1), ux)
+    low = _lerp(corner(1, 0), corner(1, 1), ux)
     return _lerp(top, low, uy) / _STD
 
 
@@ -84,17 +90,38 @@ def _lerp(a: Array, b: Array, weight: Array) -> Array:
     return a + weight * (b - a)
 
 
-def _corner(
-    iy: NDArray[np.int64],
-    ix: NDArray[np.int64],
-    fy: Array,
-    fx: Array,
-    dy: int,
-    dx: int,
-    seed: int,
-) -> Array:
-    angle = _hash(iy + dy, ix + dx, seed)
-    return np.cos(angle) * (fx - dx) + np.sin(angle) * (fy - dy)
+class _Gradients:
+    """Directions at the four lattice points around each of many points.
+
+    Where these have lattice points in common, as neighbours mostly do, a direction is worked out
+    once for all of them: with sine and cosine it costs more than all the rest.
+    """
+
+    def __init__(self, iy: NDArray[np.int64], ix: NDArray[np.int64], seed: int) -> None:
+        self._iy, self._ix, self._seed = iy, ix, seed
+        self._table: tuple[Array, Array] | None = None
+        if not iy.size:
+            return
+        top, left = int(iy.min()), int(ix.min())
+        rows, cols = int(iy.max()) - top + 2, int(ix.max()) - left + 2
+        if rows * cols < iy.size:
+            lattice = np.meshgrid(top + np.arange(rows), left + np.arange(cols), indexing="ij")
+            along_y, along_x = _direction(*lattice, seed)
+            self._table = along_y.ravel(), along_x.ravel()
+            self._cols, self._first = cols, (iy - top) * cols + (ix - left)
+
+    def at(self, dy: int, dx: int) -> tuple[Array, Array]:
+        """Return the directions, along y and x, at one of the corners of the points' cells."""
+        if self._table is None:
+            return _direction(self._iy + dy, self._ix + dx, self._seed)
+        place = self._first + (dy * self._cols + dx)
+        along_y, along_x = self._table
+        return along_y[place], along_x[place]
+
+
+def _direction(iy: NDArray[np.int64], ix: NDArray[np.int64], seed: int) -> tuple[Array, Array]:
+    angle = _hash(iy, ix, seed)
+    return np.sin(angle), np.cos(angle)
 
 
 def _hash(iy: NDArray[np.int64], ix: NDArray[np.int64], seed: int) -> Array:

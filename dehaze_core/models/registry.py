@@ -211,6 +211,15 @@ def remove_model(name: str) -> None:
             hint="See 'dehaze models'.",
             code="MODEL_SHIPPED" if is_shipped(name) else "MODEL_UNKNOWN",
         )
+    delete_model(folder, name)
+
+
+def delete_model(folder: Path, name: str) -> None:
+    """Delete card and weights from a folder, card first: weights without one are nobody's.
+
+    Raises:
+        ModelError: The folder cannot be written (MODEL_FOLDER).
+    """
     try:
         for suffix in (".json", ".safetensors"):
             (folder / f"{name}{suffix}").unlink(missing_ok=True)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dehaze_core.errors import InputError
-from dehaze_core.scene import read_texture
+from dehaze_core.scene import raster_files, read_texture
 from dehaze_core.training.labels import Box, Labels, cut_labels, read_labels
 from dehaze_core.training.rasters import ClearRaster
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
-RASTER_EXTENSIONS = (".tif", ".tiff", ".jp2", ".vrt")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+"""Endings of pictures of three 8-bit channels; all else is read as a raster, window by window."""
 
 CELL_PX = 256
 """Side of the cells of a collage, and of the largest crop that is always one piece of ground."""
@@ -63,6 +63,7 @@ class ImagePool:
 
     sites: dict[str, list[RgbImage | ClearRaster]]
     labels: dict[str, list[Labels]] = field(default_factory=dict)
+    _shares: dict[str, float] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that there is an image that crops can be cut from."""
@@ -74,6 +75,10 @@ class ImagePool:
                 hint="Give larger images, such as chips of 256 x 256 px.",
                 code="INPUT_SIZE",
             )
+        # Between "every site alike" and "every image alike".
+        weights = {name: _pixels(images) ** 0.5 for name, images in self.sites.items()}
+        shares = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+        object.__setattr__(self, "_shares", shares)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -100,10 +105,8 @@ class ImagePool:
                 return self._collage(rng, size)
 
     def _draw(self, rng: np.random.Generator) -> tuple[RgbImage | ClearRaster, Labels | None]:
-        names = list(self.sites)
-        # Between "every site alike" and "every image alike".
-        weights = np.array([_pixels(self.sites[n]) ** 0.5 for n in names])
-        name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        names, shares = list(self._shares), list(self._shares.values())
+        name = names[int(rng.choice(len(names), p=shares))]
         number = int(rng.integers(len(self.sites[name])))
         labels = self.labels[name][number] if self.labels else None
         return self.sites[name][number], labels
@@ -145,20 +148,12 @@ def load_images(
         The pool to train on and the pool to validate on.
 
     Raises:
-        InputError: There is no image (INPUT_EMPTY), only one site (INPUT_SITES), none large enough
-            on one side (INPUT_SIZE), or an image cannot be read (INPUT_CORRUPT, INPUT_NODATA, or
-            as for any raster); or there is no mask of an image that fits (MASK_MISSING, MASK_SHAPE,
-            MASK_UNREADABLE).
+        InputError: There is no folder (INPUT_MISSING) or no image in it (INPUT_EMPTY), only one
+            site (INPUT_SITES), none large enough on one side (INPUT_SIZE), or an image cannot be
+            read (INPUT_CORRUPT, INPUT_NODATA, or as for any raster); or there is no mask of an
+            image that fits (MASK_MISSING, MASK_SHAPE, MASK_UNREADABLE).
     """
-    wanted = {*EXTENSIONS, *RASTER_EXTENSIONS}
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in wanted)
-    if not paths:
-        raise InputError(
-            f"No image was found below {folder}, expected clear RGB images "
-            f"({', '.join(EXTENSIONS)}).",
-            hint="Give the folder of clear images with --data.",
-            code="INPUT_EMPTY",
-        )
+    paths = raster_files(folder)
     site_of = _sites(folder)
     train: dict[str, list[Path]] = defaultdict(list)
     validation: dict[str, list[Path]] = defaultdict(list)
@@ -175,10 +170,10 @@ def load_textures(folder: Path) -> list[NDArray[np.float32]]:
     """Read real thickness textures: grey images, stretched to [0, 1] by their percentiles.
 
     Raises:
-        InputError: One cannot be read, or shows no differences (INPUT_TEXTURE).
+        InputError: There is none (INPUT_MISSING, INPUT_EMPTY), or one cannot be read or shows no
+            differences (INPUT_TEXTURE).
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
-    return [read_texture(str(path)) for path in paths]
+    return [read_texture(str(path)) for path in raster_files(folder)]
 
 
 def _pool(paths: dict[str, list[Path]], folder: Path, masks: Path | None) -> ImagePool:
@@ -196,7 +191,7 @@ def _pool(paths: dict[str, list[Path]], folder: Path, masks: Path | None) -> Ima
 
 
 def _load(path: Path) -> RgbImage | ClearRaster:
-    if path.suffix.lower() not in RASTER_EXTENSIONS:
+    if path.suffix.lower() in PICTURE_SUFFIXES:
         return _load_picture(path)
     raster = ClearRaster(path)
     side = min(*raster.shape[:2], 256)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
-from dehaze_core.engine import Silent, given_mask, guide, segment
+from dehaze_core.engine import Silent
+from dehaze_core.engine.segments import given_mask, guide, segment
 from dehaze_core.engine.segments.given_mask import open_mask
 from dehaze_core.engine.segments.guide import GrayGuide, HeldCodes, MaskGuide
 from dehaze_core.errors import InputError

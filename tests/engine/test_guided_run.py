@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
-from dehaze_core.engine import RunSettings, guidance, make_plan, plan, runner
+from dehaze_core.engine import RunSettings, make_plan, plan, runner
 from dehaze_core.engine.device import choose_device
 from dehaze_core.engine.in_memory import restore_array
 from dehaze_core.engine.preflight import describe
+from dehaze_core.engine.segments import guidance
 from dehaze_core.engine.segments.mask_cache import MaskCache
 from dehaze_core.engine.segments.picture_guide import segment_codes
 from dehaze_core.errors import DehazeError, InputError, SettingsError

@@ -12,6 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from dehaze_core.engine.segments.mask_cache import MaskCache
+from dehaze_core.engine.segments.picture_guide import segment_codes
 from dehaze_core.engine.segments.segment import CodedScene, SegmentOptions, coded_scene
 from dehaze_core.scene import Radiometry, open_scene
 from dehaze_core.segmentation.coding import painted_labels, painting_order
@@ -155,3 +156,17 @@ def test_what_dehazes_has_to_be_named(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="dehazed_by"):
         coded(path, dehazed=lambda picture, valid: picture)
+
+
+def test_a_picture_is_segmented_once_for_all_models() -> None:
+    picture, segmenter = fields(48, 64).transpose(1, 2, 0), ByColour()
+
+    codes = segment_codes(picture, segmenter)
+    again = segment_codes(picture.copy(), segmenter)
+    assert len(segmenter.pictures) == 1
+    assert_array_equal(codes, again)
+
+    segment_codes(picture, segmenter, "paper_sum_wrap")
+    assert len(segmenter.pictures) == 1
+    segment_codes(picture[::-1].copy(), segmenter)
+    assert len(segmenter.pictures) == 2

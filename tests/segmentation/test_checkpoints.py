@@ -30,6 +30,7 @@ from dehaze_core.segmentation.sam.checkpoints import (
     import_checkpoint,
     list_cards,
     load_weights,
+    remove_checkpoint,
 )
 from dehaze_core.segmentation.sam.networks import trained_sam
 from dehaze_core.segmentation.segmenter import SAM_SEGMENTERS, find_segmenter
@@ -372,3 +373,17 @@ def test_the_command_line_brings_weights_in_and_lists_them(
     assert "mobile_sam.pt" in listed
     assert "small.safetensors" in listed
     assert json.loads((folder / "small.json").read_text())["architecture"].endswith("small")
+
+
+def test_weights_are_removed_by_name_even_with_a_damaged_card(small: Path, folder: Path) -> None:
+    command("import-sam", small)
+    (folder / "small.json").write_text("no card")
+
+    assert command("remove-sam", "small") == "Removed the weights of the segmenter 'small'."
+
+    assert list(folder.iterdir()) == []
+    with pytest.raises(ModelError) as caught:
+        remove_checkpoint("small")
+    assert caught.value.code == "MODEL_UNKNOWN"
+    with pytest.raises(SettingsError):
+        remove_checkpoint("slic")

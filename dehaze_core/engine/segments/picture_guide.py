@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from typing import get_args
 
@@ -10,16 +11,19 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from dehaze_core import __version__
 from dehaze_core.engine.in_memory import restore_array
 from dehaze_core.engine.segments.guidance import FIRST_MODEL
+from dehaze_core.engine.segments.mask_cache import MaskCache
 from dehaze_core.engine.segments.scene_picture import shrunk_shape
 from dehaze_core.engine.segments.settings import DEFAULT_SIDE, DEFAULT_TILES
 from dehaze_core.engine.settings import Structure
 from dehaze_core.errors import SettingsError
 from dehaze_core.metrics.pairs import Picture, Restorer
 from dehaze_core.models import load_model
+from dehaze_core.scene.fingerprint import digest
 from dehaze_core.segmentation.coding import Coding, coded
-from dehaze_core.segmentation.picture import Limits, segment_picture
+from dehaze_core.segmentation.picture import Limits, Segments, segment_picture
 from dehaze_core.segmentation.segmenter import Segmenter, find_segmenter
 
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)
@@ -72,6 +76,8 @@ def segment_codes(
 ) -> Picture:
     """Return the codes of the segments of a picture, (H, W); large ones are shrunk as for a run.
 
+    Segments are kept in the user's cache, for models that are shown the same pictures.
+
     Args:
         picture: (H, W, 3), all pixels valid.
         segmenter: Finds them.
@@ -82,13 +88,24 @@ def segment_codes(
     seen = _shrunk(picture, shrunk_shape(height, width, DEFAULT_SIDE))
     if first is not None:
         seen = restore_array(seen, first)
-    everywhere = np.ones(seen.shape[:2], np.bool_)
-    limits = Limits(DEFAULT_TILES)
-    codes = coded(segment_picture(seen, everywhere, segmenter, limits, lambda share: None), coding)
+    codes = coded(_segments(seen, segmenter), coding)
     rows = ((np.arange(height) + 0.5) * (codes.shape[0] / height)).astype(np.intp)
     cols = ((np.arange(width) + 0.5) * (codes.shape[1] / width)).astype(np.intp)
     spread: Picture = codes[rows][:, cols]
     return spread
+
+
+def _segments(picture: Picture, segmenter: Segmenter) -> Segments:
+    pixels = hashlib.sha256(picture.tobytes()).hexdigest()
+    key = digest([__version__, pixels, *map(str, picture.shape), segmenter.identity])
+    cache = MaskCache.of_user()
+    segments = cache.load(key)
+    if segments is None:
+        everywhere = np.ones(picture.shape[:2], np.bool_)
+        limits = Limits(DEFAULT_TILES)
+        segments = segment_picture(picture, everywhere, segmenter, limits, lambda share: None)
+        cache.store(key, segments)
+    return segments
 
 
 def _shrunk(picture: Picture, shape: tuple[int, int]) -> Picture:

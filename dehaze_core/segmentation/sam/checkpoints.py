@@ -30,7 +30,7 @@ from dehaze_core.models.architectures import Outline, check_finite, check_layout
 from dehaze_core.models.cards import ModelCard, read_card
 from dehaze_core.models.importer import HEAD_BYTES, refuse_kind, unpickle_elsewhere
 from dehaze_core.models.importer_archive import plain_names, read_archive_outline
-from dehaze_core.models.registry import refusals_of, unwritable_folder, write_card
+from dehaze_core.models.registry import delete_model, refusals_of, unwritable_folder, write_card
 from dehaze_core.models.safetensors_header import read_outline
 from dehaze_core.places import segmenters_folder
 from dehaze_core.segmentation.sam.networks import outline_network, sam_package
@@ -233,6 +233,24 @@ def import_checkpoint(path: Path, *, overwrite: bool = False) -> ModelCard:
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path} cannot be read: {error}.", code="MODEL_FILE") from error
         return _keep(name, tensors, folder, work, path.name, digest)
+
+
+def remove_checkpoint(name: str) -> None:
+    """Delete the weights of a size, and their card.
+
+    Raises:
+        ModelError: There are none (MODEL_UNKNOWN), or the folder cannot be written (MODEL_FOLDER).
+        SettingsError: There is no such size.
+    """
+    find_checkpoint(name)
+    folder = segmenters_folder()
+    if not os.path.isfile(folder / f"{name}.json"):  # also a damaged card goes
+        raise ModelError(
+            f"There are no weights of the segmenter '{name}' in {folder}.",
+            hint="See 'dehaze models'.",
+            code="MODEL_UNKNOWN",
+        )
+    delete_model(folder, name)
 
 
 def _keep(
