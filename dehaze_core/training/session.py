@@ -30,9 +30,16 @@ LIMITS = (
     "clear scenes.",
     "Opaque cloud cannot be removed; its rim may be darkened.",
     "Bright, uniform ground (snow, salt, dunes, pale concrete) can be taken for haze.",
-    "Roads, roofs and the sea under dense haze can come out purple or brown.",
 )
 """Known failures of every model that is trained this way, for its card."""
+
+HAZE_LIMITS = ("Roads, roofs and the sea under dense haze can come out purple or brown.",)
+"""Those of models that answer with haze: an airlight a little off shows most in dark ground."""
+
+PAINTING_LIMITS = (
+    "Pixels are painted: fine texture that haze nearly hides can come out blurred or changed.",
+)
+"""Those of models that paint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,8 @@ def train(
     if start is not None:
         facts["start"] = {"sha256": start.card.sha256, "training": start.card.training}
     scores = {"held_out": trainer.validate()}
-    return save_model(network, recipe.architecture, folders.out, facts, scores, LIMITS)
+    limits = LIMITS + (PAINTING_LIMITS if network.paints else HAZE_LIMITS)
+    return save_model(network, recipe.architecture, folders.out, facts, scores, limits)
 
 
 def begin(

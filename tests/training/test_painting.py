@@ -22,7 +22,7 @@ from dehaze_core.training.imagery import ImagePool
 from dehaze_core.training.loop import _recompute_stages
 from dehaze_core.training.losses import evaluate
 from dehaze_core.training.recipe import BatchRecipe, LossWeights, TrainRecipe, load_recipe
-from dehaze_core.training.session import TrainFolders, train
+from dehaze_core.training.session import LIMITS, PAINTING_LIMITS, TrainFolders, train
 from dehaze_core.training.start import begin_with
 from tests.training.test_training import ground
 
@@ -94,6 +94,8 @@ def test_a_training_run_writes_weights_of_its_architecture(tmp_path: Path) -> No
     assert card.architecture == "dehazexl-small"
     assert isinstance(model.network, DehazeXL)
     assert model.network.config == TINY
+    # What goes wrong where an airlight is wrong is no failure of a network that paints.
+    assert {*LIMITS, *PAINTING_LIMITS} == {*card.limits}
 
 
 def test_new_context_layers_begin_as_identities() -> None:

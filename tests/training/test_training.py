@@ -25,7 +25,7 @@ from dehaze_core.training.log import TrainLog
 from dehaze_core.training.loop import Trainer, _recompute_stages
 from dehaze_core.training.losses import evaluate
 from dehaze_core.training.recipe import BatchRecipe, LossWeights, TrainRecipe
-from dehaze_core.training.session import TrainFolders, prior_correction, train
+from dehaze_core.training.session import HAZE_LIMITS, LIMITS, TrainFolders, prior_correction, train
 
 TINY = LiteConfig(
     widths=(8, 12, 16, 24),
@@ -162,6 +162,7 @@ def test_a_training_run_writes_weights_that_load(tmp_path: Path) -> None:
     assert model.card == card
     assert card.training["images"] == 4
     assert len(card.training["held_out_sites"]) == 1
+    assert {*LIMITS, *HAZE_LIMITS} == {*card.limits}
     assert set(card.scores["held_out"]) >= {"L0_rms_dn", "L1", "L4"}
 
 
