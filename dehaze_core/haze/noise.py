@@ -7,6 +7,8 @@ made by itself and agrees with its neighbours at the border.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,10 +32,10 @@ def gradient_noise(y: Array, x: Array, seed: int) -> Array:
     iy, ix = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
     fy, fx = y - iy, x - ix
     uy, ux = _fade(fy), _fade(fx)
-    gradients = _Gradients(iy, ix, seed)
+    directions = _directions(iy, ix, seed)
 
     def corner(dy: int, dx: int) -> Array:
-        along_y, along_x = gradients.at(dy, dx)
+        along_y, along_x = directions(dy, dx)
         return along_x * (fx - dx) + along_y * (fy - dy)
 
     top = _lerp(corner(0, 0), corner(0, 1), ux)
@@ -90,33 +92,29 @@ def _lerp(a: Array, b: Array, weight: Array) -> Array:
     return a + weight * (b - a)
 
 
-class _Gradients:
-    """Directions at the four lattice points around each of many points.
+def _directions(
+    iy: NDArray[np.int64], ix: NDArray[np.int64], seed: int
+) -> Callable[[int, int], tuple[Array, Array]]:
+    """Return what gives the directions, along y and x, at a corner of the cells of many points.
 
     Where these have lattice points in common, as neighbours mostly do, a direction is worked out
     once for all of them: with sine and cosine it costs more than all the rest.
     """
+    if not iy.size:
+        return lambda dy, dx: _direction(iy + dy, ix + dx, seed)
+    top, left = int(iy.min()), int(ix.min())
+    rows, cols = int(iy.max()) - top + 2, int(ix.max()) - left + 2
+    if rows * cols >= iy.size:
+        return lambda dy, dx: _direction(iy + dy, ix + dx, seed)
+    lattice = np.meshgrid(top + np.arange(rows), left + np.arange(cols), indexing="ij")
+    along_y, along_x = (each.ravel() for each in _direction(*lattice, seed))
+    first = (iy - top) * cols + (ix - left)
 
-    def __init__(self, iy: NDArray[np.int64], ix: NDArray[np.int64], seed: int) -> None:
-        self._iy, self._ix, self._seed = iy, ix, seed
-        self._table: tuple[Array, Array] | None = None
-        if not iy.size:
-            return
-        top, left = int(iy.min()), int(ix.min())
-        rows, cols = int(iy.max()) - top + 2, int(ix.max()) - left + 2
-        if rows * cols < iy.size:
-            lattice = np.meshgrid(top + np.arange(rows), left + np.arange(cols), indexing="ij")
-            along_y, along_x = _direction(*lattice, seed)
-            self._table = along_y.ravel(), along_x.ravel()
-            self._cols, self._first = cols, (iy - top) * cols + (ix - left)
-
-    def at(self, dy: int, dx: int) -> tuple[Array, Array]:
-        """Return the directions, along y and x, at one of the corners of the points' cells."""
-        if self._table is None:
-            return _direction(self._iy + dy, self._ix + dx, self._seed)
-        place = self._first + (dy * self._cols + dx)
-        along_y, along_x = self._table
+    def looked_up(dy: int, dx: int) -> tuple[Array, Array]:
+        place = first + (dy * cols + dx)
         return along_y[place], along_x[place]
+
+    return looked_up
 
 
 def _direction(iy: NDArray[np.int64], ix: NDArray[np.int64], seed: int) -> tuple[Array, Array]:

@@ -18,14 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
+from dehaze_core import __version__
 from dehaze_core.engine.disk import bytes_on_disk
 from dehaze_core.grid import Window
 from dehaze_core.places import masks_folder
+from dehaze_core.scene.fingerprint import digest
 from dehaze_core.segmentation.picture import Segments
 from dehaze_core.segmentation.regions import Region
 
 MOST_BYTES = 512 << 20
 """Size of all entries together above which old ones are removed."""
+
+# Raised whenever the same picture would be segmented to something else.
+_VERSION = 1
 
 _SUFFIX, _PARTIAL = ".mask", ".partial"
 _DIGEST_BYTES = 32
@@ -121,6 +126,11 @@ class MaskCache:
             if path != self._path(key):
                 path.unlink(missing_ok=True)
                 total -= size
+
+
+def cache_key(*parts: str) -> str:
+    """Return a key for segments that depend on these parts, and on how Dehaze finds segments."""
+    return digest([__version__, str(_VERSION), *parts])
 
 
 def _packed(segments: Segments) -> bytes:

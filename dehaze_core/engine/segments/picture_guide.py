@@ -11,17 +11,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from dehaze_core import __version__
 from dehaze_core.engine.in_memory import restore_array
 from dehaze_core.engine.segments.guidance import FIRST_MODEL
-from dehaze_core.engine.segments.mask_cache import MaskCache
+from dehaze_core.engine.segments.mask_cache import MaskCache, cache_key
 from dehaze_core.engine.segments.scene_picture import shrunk_shape
 from dehaze_core.engine.segments.settings import DEFAULT_SIDE, DEFAULT_TILES
 from dehaze_core.engine.settings import Structure
 from dehaze_core.errors import SettingsError
 from dehaze_core.metrics.pairs import Picture, Restorer
 from dehaze_core.models import load_model
-from dehaze_core.scene.fingerprint import digest
 from dehaze_core.segmentation.coding import Coding, coded
 from dehaze_core.segmentation.picture import Limits, Segments, segment_picture
 from dehaze_core.segmentation.segmenter import Segmenter, find_segmenter
@@ -96,13 +94,12 @@ def segment_codes(
 
 
 def _segments(picture: Picture, segmenter: Segmenter) -> Segments:
-    pixels = hashlib.sha256(picture.tobytes()).hexdigest()
-    key = digest([__version__, pixels, *map(str, picture.shape), segmenter.identity])
+    pixels, limits = hashlib.sha256(picture.tobytes()).hexdigest(), Limits(DEFAULT_TILES)
+    key = cache_key(pixels, repr(picture.shape), repr(limits), segmenter.identity)
     cache = MaskCache.of_user()
     segments = cache.load(key)
     if segments is None:
         everywhere = np.ones(picture.shape[:2], np.bool_)
-        limits = Limits(DEFAULT_TILES)
         segments = segment_picture(picture, everywhere, segmenter, limits, lambda share: None)
         cache.store(key, segments)
     return segments

@@ -27,7 +27,7 @@ from dehaze_core.engine.output.aside import put_file, write_errors
 from dehaze_core.engine.plan import choose_model_bands
 from dehaze_core.engine.preflight import check_folders
 from dehaze_core.engine.progress import Progress
-from dehaze_core.engine.segments.mask_cache import MaskCache
+from dehaze_core.engine.segments.mask_cache import MaskCache, cache_key
 from dehaze_core.engine.segments.outputs import Content, SegmentFile, segment_files
 from dehaze_core.engine.segments.scene_picture import Dehazed, scene_picture, shrunk_shape
 from dehaze_core.engine.segments.settings import (
@@ -57,8 +57,6 @@ SEGMENT_UNTIL = 0.9
 """Share of the progress bar."""
 
 _READ_UNTIL = 0.2
-# Raised whenever the same scene would be segmented to something else.
-_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,8 +185,8 @@ def segments_key(
     frame = scene.frame
     # Sidecars say these without changing the pixels.
     seen_as = (frame.nodata, frame.mask, frame.alpha_band, frame.scales, frame.offsets)
-    parts = (_VERSION, tuple(bands), radiometry, options.side, options.tiles, seen_as)
-    return digest([scene.fingerprint(), __version__, *map(repr, parts), *makers])
+    parts = (tuple(bands), radiometry, options.side, options.tiles, seen_as)
+    return cache_key(scene.fingerprint(), *map(repr, parts), *makers)
 
 
 def segment(settings: SegmentSettings, progress: Progress) -> SegmentReport:
