@@ -38,7 +38,13 @@ class GuideRecipe:
     """
 
     sources: Mapping[str, float] = field(
-        default_factory=lambda: {"clear": 0.5, "hazy": 0.2, "dehazed": 0.15, "empty": 0.15}
+        default_factory=lambda: {
+            "clear": 0.4,
+            "hazy": 0.2,
+            "dehazed": 0.15,
+            "gray": 0.1,
+            "empty": 0.15,
+        }
     )
     segmenter: MaskMaker = "felzenszwalb"
     coding: Coding = "paint"
