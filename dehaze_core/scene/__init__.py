@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
-from dehaze_core.scene.folders import RASTER_SUFFIXES, raster_files
+from dehaze_core.scene.folders import (
+    RASTER_SUFFIXES,
+    manifest_rows,
+    manifest_sites,
+    raster_files,
+)
 from dehaze_core.scene.frame import Frame, Gcp
 from dehaze_core.scene.gdal_source import GDAL_CACHE_MIB, GDAL_OPTIONS, gdal_cache_mib
 from dehaze_core.scene.quantise import quantise
@@ -20,6 +25,8 @@ __all__ = [
     "Radiometry",
     "Scene",
     "gdal_cache_mib",
+    "manifest_rows",
+    "manifest_sites",
     "open_scene",
     "quantise",
     "raster_files",

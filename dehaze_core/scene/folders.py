@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 from dehaze_core.errors import InputError
@@ -30,6 +31,36 @@ def raster_files(folder: Path) -> list[Path]:
             code="INPUT_EMPTY",
         )
     return found
+
+
+def manifest_rows(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of the table MANIFEST.csv in a folder; none where there is no such file.
+
+    Raises:
+        InputError: It is no table in UTF-8 (INPUT_MANIFEST).
+    """
+    manifest = folder / "MANIFEST.csv"
+    if not manifest.is_file():
+        return []
+    try:
+        with manifest.open(newline="", encoding="utf-8") as lines:
+            return list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{manifest} cannot be read: {error}.",
+            hint="Save it as CSV in UTF-8, with columns path and site, or take it away.",
+            code="INPUT_MANIFEST",
+        ) from error
+
+
+def manifest_sites(folder: Path) -> dict[str, str]:
+    """Return the sites that MANIFEST.csv gives to rasters, by their paths in the folder.
+
+    Raises:
+        InputError: See `manifest_rows`.
+    """
+    rows = manifest_rows(folder)
+    return {row["path"]: row["site"] for row in rows if row.get("path") and row.get("site")}
 
 
 def _is_raster(path: Path, folder: Path) -> bool:

@@ -28,7 +28,14 @@ from dehaze_core.engine.progress import Progress
 from dehaze_core.engine.workspace import claimed_layers
 from dehaze_core.errors import InputError, OutputError, SettingsError
 from dehaze_core.haze.synthesis import random_airlight
-from dehaze_core.scene import Radiometry, Scene, open_scene, raster_files, read_texture
+from dehaze_core.scene import (
+    Radiometry,
+    Scene,
+    manifest_sites,
+    open_scene,
+    raster_files,
+    read_texture,
+)
 from dehaze_core.synthesis.job import synthesize
 from dehaze_core.synthesis.settings import HazeClass, Level, SynthesisSettings
 from dehaze_core.synthesis.truth import request_of, write_text
@@ -154,10 +161,11 @@ def find_clear(settings: SetSettings) -> list[ClearRaster]:
     """Return all clear rasters with their names, sites and splits.
 
     Raises:
-        InputError: There are none (INPUT_EMPTY), or two would get the same name (INPUT_NAMES).
+        InputError: There are none (INPUT_EMPTY), MANIFEST.csv is no table (INPUT_MANIFEST), or two
+            would get the same name (INPUT_NAMES).
     """
     folder = settings.source
-    sites = _manifest_sites(folder)
+    sites = manifest_sites(folder)
     found: dict[str, ClearRaster] = {}
     for path in raster_files(folder):
         place = path.relative_to(folder)
@@ -178,15 +186,6 @@ def split_of(site: str, test_share: float) -> str:
     """Return `test` for about `test_share` of all names of sites, else `train`."""
     place = int.from_bytes(hashlib.sha256(site.encode()).digest()[:8], "big") / 2**64
     return "test" if place < test_share else "train"
-
-
-def _manifest_sites(folder: Path) -> dict[str, str]:
-    manifest = folder / "MANIFEST.csv"
-    if not manifest.is_file():
-        return {}
-    with manifest.open(newline="", encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines) if row.get("path") and row.get("site")]
-    return {row["path"]: row["site"] for row in rows}
 
 
 def _jobs(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import zlib
 from collections import Counter, defaultdict
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dehaze_core.errors import InputError
-from dehaze_core.scene import raster_files, read_texture
+from dehaze_core.scene import manifest_rows, manifest_sites, raster_files, read_texture
 from dehaze_core.training.labels import Box, Labels, cut_labels, read_labels
 from dehaze_core.training.rasters import ClearRaster
 
@@ -149,12 +148,13 @@ def load_images(
 
     Raises:
         InputError: There is no folder (INPUT_MISSING) or no image in it (INPUT_EMPTY), only one
-            site (INPUT_SITES), none large enough on one side (INPUT_SIZE), or an image cannot be
-            read (INPUT_CORRUPT, INPUT_NODATA, or as for any raster); or there is no mask of an
-            image that fits (MASK_MISSING, MASK_SHAPE, MASK_UNREADABLE).
+            site (INPUT_SITES), MANIFEST.csv is no table (INPUT_MANIFEST), none large enough on one
+            side (INPUT_SIZE), or an image cannot be read (INPUT_CORRUPT, INPUT_NODATA, or as for
+            any raster); or there is no mask of an image that fits (MASK_MISSING, MASK_SHAPE,
+            MASK_UNREADABLE).
     """
     paths = raster_files(folder)
-    site_of = _sites(folder)
+    site_of = manifest_sites(folder)
     train: dict[str, list[Path]] = defaultdict(list)
     validation: dict[str, list[Path]] = defaultdict(list)
     names = {
@@ -222,19 +222,7 @@ def _load_picture(path: Path) -> RgbImage:
 
 def licences(folder: Path) -> dict[str, int]:
     """Return how many images there are under each licence, where a MANIFEST.csv tells."""
-    return dict(Counter(row["licence"] for row in _manifest(folder) if row.get("licence")))
-
-
-def _sites(folder: Path) -> dict[str, str]:
-    return {row["path"]: row["site"] for row in _manifest(folder) if row.get("site")}
-
-
-def _manifest(folder: Path) -> list[dict[str, str]]:
-    manifest = folder / "MANIFEST.csv"
-    if not manifest.is_file():
-        return []
-    with manifest.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
+    return dict(Counter(row["licence"] for row in manifest_rows(folder) if row.get("licence")))
 
 
 def _held_out_sites(site_of_images: list[str], share: float) -> set[str]:

@@ -22,8 +22,8 @@ from dehaze_core.segmentation.segmenter import SamName
 
 _FEWEST_POINTS = 8
 _CPU_BATCH = 2
-"""Points in the decoder at once where there is no GPU: more leave the processor's cache and take half
-as long again."""
+"""Points in the decoder at once where there is no GPU: more leave the processor's cache, and take
+half as long again."""
 
 
 @dataclass(frozen=True, slots=True)
