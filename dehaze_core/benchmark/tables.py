@@ -96,13 +96,20 @@ def spread_text(spread: Spread, decimals: int) -> str:
 def summary(results: PairResults) -> dict[str, float]:
     """Return the means of the first model over the hazy pairs, for its card; what is NaN is left.
 
-    PSNR in dB for all levels, every level and the large scenes; SSIM, CIEDE2000 and the spectral
-    angle in degrees; the share of improved pictures, 0..1; the RMS change of clear ones in DN.
+    PSNR in dB for all levels, every level and the large scenes, and by how much it is above that of
+    every other model; SSIM, CIEDE2000 and the spectral angle in degrees; the share of improved
+    pictures, 0..1; the RMS change of clear ones in DN.
     """
     first = results.contest.first.name
     levels = {f"PSNR {name}": is_level(name) for name in results.levels if name != CLEAR_LEVEL}
     chosen: dict[str, Choice] = {"PSNR": is_hazy, **levels, "PSNR large": is_large}
     numbers = {key: results.spread(first, PSNR, choice).mean for key, choice in chosen.items()}
+    for other in (method.name for method in results.contest.methods[1:] if method.model):
+        for key, choice in chosen.items():
+            gain = (
+                results.spread(first, PSNR, choice).mean - results.spread(other, PSNR, choice).mean
+            )
+            numbers[f"{key} above {other}"] = gain
     for heading, measure in (("SSIM", SSIM), ("CIEDE2000", CIEDE), ("spectral angle", ANGLE)):
         numbers[heading] = results.spread(first, measure).mean
     improved = results.improved(first)

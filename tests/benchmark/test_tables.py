@@ -143,3 +143,23 @@ def test_the_summary_for_a_card_holds_the_means_that_can_be_told(sample: PairRes
     }
     hazy_only = results(ours=[score("c_L1", 26.0)])
     assert "clear changed, mean" not in summary(hazy_only)
+
+
+def test_the_summary_tells_how_far_the_first_model_is_above_other_models() -> None:
+    ours, theirs = (
+        [score("c_L1", 26.0), score("d_L3", 20.0)],
+        [score("c_L1", 24.0), score("d_L3", 21.0)],
+    )
+    methods = tuple(
+        Method(name, "", lambda hazy: hazy, model)
+        for name, model in (("ours", "ours"), ("theirs+haze_mask", "theirs"), ("classic", None))
+    )
+    scores = {"ours": ours, "theirs+haze_mask": theirs, "classic": theirs}
+
+    found = summary(PairResults(Contest(methods, ()), scores))
+
+    assert {key: value for key, value in found.items() if " above " in key} == {
+        "PSNR above theirs+haze_mask": 0.5,
+        "PSNR L1 above theirs+haze_mask": 2.0,
+        "PSNR L3 above theirs+haze_mask": -1.0,
+    }
