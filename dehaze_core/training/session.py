@@ -41,6 +41,12 @@ PAINTING_LIMITS = (
 )
 """Those of models that paint."""
 
+GUIDED_LIMITS = (
+    "Masks have helped little or not at all in our own comparison (docs/quality.md), and thin haze "
+    "comes off better without one: compare with a model without a guide before relying on it.",
+)
+"""Those of models that segments guide."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainFolders:
@@ -115,6 +121,7 @@ def train(
         facts["start"] = {"sha256": start.card.sha256, "training": start.card.training}
     scores = {"held_out": trainer.validate()}
     limits = LIMITS + (PAINTING_LIMITS if network.paints else HAZE_LIMITS)
+    limits += GUIDED_LIMITS if network.guides else ()
     return save_model(network, recipe.architecture, folders.out, facts, scores, limits)
 
 

@@ -30,7 +30,7 @@ from dehaze_core.training.imagery import ImagePool
 from dehaze_core.training.loop import Trainer, _validation_set
 from dehaze_core.training.losses import evaluate, shown
 from dehaze_core.training.recipe import LossWeights, TrainRecipe, load_recipe
-from dehaze_core.training.session import TrainFolders, train
+from dehaze_core.training.session import GUIDED_LIMITS, TrainFolders, train
 from dehaze_core.training.start import begin_with
 from tests.training.pictures import STUDENT, clear_folder
 from tests.training.test_training import RECIPE, SMALL, TINY, ground
@@ -345,6 +345,7 @@ def test_a_guided_training_goes_on_from_a_model_with_masks_from_files(tmp_path: 
     assert card.training["start"]["sha256"] == load_model("mine", tmp_path / "start").card.sha256
     assert card.training["recipe"]["masks"]["segmenter"] == "files"
     assert card.training["gflop_per_mpx"] > 0
+    assert set(GUIDED_LIMITS) <= set(card.limits)
 
 
 def test_a_training_does_not_go_on_with_other_guides(pool: ImagePool, tmp_path: Path) -> None:
