@@ -120,8 +120,11 @@ def train(
     if start is not None:
         facts["start"] = {"sha256": start.card.sha256, "training": start.card.training}
     scores = {"held_out": trainer.validate()}
-    limits = LIMITS + (PAINTING_LIMITS if network.paints else HAZE_LIMITS)
-    limits += GUIDED_LIMITS if network.guides else ()
+    limits = (
+        *LIMITS,
+        *(PAINTING_LIMITS if network.paints else HAZE_LIMITS),
+        *(GUIDED_LIMITS if network.guides else ()),
+    )
     return save_model(network, recipe.architecture, folders.out, facts, scores, limits)
 
 
