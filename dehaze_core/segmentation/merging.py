@@ -62,16 +62,23 @@ class Sighting:
         shown = _within(other.region, [view.frame for view in self.views])
         return shown is not None and _alike(self.region, shown, _slack(self, other))
 
-    def seen_beyond_by(self, other: Sighting) -> bool:
-        """Return whether a neighbouring tile shows all of it, and found it to be part of `other`.
+    def seen_otherwise_by(self, others: Iterable[Sighting]) -> bool:
+        """Return whether neighbouring tiles show it, and found it to be of other regions.
 
-        Narrow pieces at the border of a tile are rarely alike with anything.
+        Narrow pieces at the border of a tile are rarely alike with anything: they belong to what
+        goes on beyond it, be that one region or several.
         """
-        if other.factor != self.factor or not any(
-            intersection(view.trusted, self.region.box) == self.region.box for view in other.views
-        ):
-            return False
-        return self.region.overlap(other.region) >= SAME * self.region.area
+        box = self.region.box
+        found = np.zeros((box.height, box.width), np.bool_)
+        for other in others:
+            if other.factor != self.factor:
+                continue
+            for view in set(other.views) - set(self.views):
+                shown = intersection(view.trusted, box)
+                if shown.height and shown.width:
+                    found[shown.within(box).slices] |= other.region.part(shown)
+        common = np.count_nonzero(found & self.region.part(box))
+        return int(common) >= SAME * self.region.area
 
 
 def merged(sightings: Sequence[Sighting]) -> list[Region]:
@@ -202,7 +209,7 @@ def _uncompleted(
             continue
         heard[number] = False
         near = witness_places.touching(box, heard)
-        if any(piece.seen_beyond_by(witnesses[other]) for other in near.tolist()):
+        if piece.seen_otherwise_by(witnesses[other] for other in near.tolist()):
             continue
         kept[number] = heard[number] = True
     return [order[number] for number in np.flatnonzero(kept[: len(order)]).tolist()]

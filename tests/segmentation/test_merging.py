@@ -60,6 +60,22 @@ def test_narrow_piece_at_a_tile_edge_belongs_to_what_the_neighbour_sees() -> Non
     assert boxes([sliver, seen(barn, CENTRE)]) == [barn]
 
 
+def test_strip_at_a_tile_edge_gives_way_to_all_that_the_neighbour_sees_there() -> None:
+    """It runs over three fields; in none of them is there more than a third of it."""
+    fields = [Window(30 * number + 5, 85, 30, 40) for number in range(3)]
+    strip = Sighting(rectangle(Window(5, 90, 90, 10)), (LEFT,))
+
+    assert boxes([strip, *(seen(field, CENTRE) for field in fields)]) == fields
+
+
+def test_piece_stays_where_the_neighbour_sees_nothing_else() -> None:
+    """Two thirds of it are in one field of the neighbour's: not enough to give it up."""
+    field = Window(5, 85, 60, 40)
+    strip = Sighting(rectangle(Window(5, 90, 90, 10)), (LEFT,))
+
+    assert boxes([strip, seen(field, CENTRE)]) == [field, Window(5, 90, 90, 10)]
+
+
 @pytest.mark.parametrize("width", [30, 80, 200, 250])
 def test_pieces_of_an_object_larger_than_a_tile_are_put_together(width: int) -> None:
     field = Window(10, 250 - width, 60, width)

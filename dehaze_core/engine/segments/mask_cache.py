@@ -30,7 +30,7 @@ MOST_BYTES = 512 << 20
 """Size of all entries together above which old ones are removed."""
 
 # Raised whenever the same picture would be segmented to something else.
-_VERSION = 1
+_VERSION = 2
 
 _SUFFIX, _PARTIAL = ".mask", ".partial"
 _DIGEST_BYTES = 32
