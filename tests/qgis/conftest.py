@@ -185,7 +185,7 @@ def real_engine(package: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def guided_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny untrained guided-lite: enough to see that a mask gets through."""
+    """A folder with `tiny`, an untrained guided-lite: enough to see that a mask gets through."""
     python = Path(os.environ.get("DEHAZE_ENGINE_PYTHON", ENGINE_PYTHON))
     if not python.exists():
         pytest.skip("the engine's environment is not set up")
@@ -197,7 +197,7 @@ def guided_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "from dehaze_core.models.architectures import build_network\n"
         "torch.manual_seed(7)\n"
         "shape = {'widths': (8, 8, 16, 16), 'context_heads': 2, 'context_head_dim': 8}\n"
-        "save_model(build_network('guided-lite', shape), 'guided-lite', Path(sys.argv[1]), {})\n"
+        "save_model(build_network('guided-lite', shape), 'tiny', Path(sys.argv[1]), {})\n"
     )
     subprocess.run([str(python), "-I", "-c", code, str(folder)], check=True, capture_output=True)
     return folder

@@ -26,7 +26,7 @@ def guided(provider: Any) -> Any:
 def guided_engine(
     real_engine: Path, guided_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The real engine with a tiny guided-lite and an empty cache."""
+    """The real engine with the model `tiny` and an empty cache."""
     monkeypatch.setenv("DEHAZE_MODELS", str(guided_models))
     monkeypatch.setenv("DEHAZE_CACHE", str(tmp_path / "cache"))
     return real_engine
@@ -192,10 +192,10 @@ def model_file(provider: Any, tmp_path: Path) -> Path:
     model.addModelParameter(
         QgsProcessingParameterRasterLayer("hazy", "Hazy"), QgsProcessingModelParameter("hazy")
     )
-    mask = source.fromChildOutput("segment", "OUTPUT")
+    mask, tiny = source.fromChildOutput("segment", "OUTPUT"), source.fromStaticValue("tiny")
     steps: list[tuple[str, str, dict[str, Any], str]] = [
         ("segment", "dehaze:segmentmask", {"SEGMENTER": source.fromStaticValue("slic")}, "mask"),
-        ("dehaze", "dehaze:samguided", {"MASK": mask}, "clear"),
+        ("dehaze", "dehaze:samguided", {"MASK": mask, "MODEL": tiny}, "clear"),
     ]
     for identifier, algorithm, values, name in steps:
         child = QgsProcessingModelChildAlgorithm(algorithm)
@@ -226,8 +226,9 @@ def test_a_saved_model_segments_and_dehazes_with_the_segments(
         **{"segment:mask": "mask.tif", "dehaze:clear": "clear.tif"},
     )  # fmt: skip
     by_hand = qgis_process(
-        "dehaze:samguided", tmp_path, INPUT=patchwork, MASK="mask.tif", OUTPUT="again.tif"
-    )
+        "dehaze:samguided", tmp_path,
+        INPUT=patchwork, MASK="mask.tif", MODEL="tiny", OUTPUT="again.tif",
+    )  # fmt: skip
 
     mask = pixels(tmp_path / "mask.tif")
     assert set(mask[: 120 * 8]) == {0}
@@ -243,13 +244,14 @@ def test_the_mask_is_made_on_the_way_as_segment_raster_makes_it(
 ) -> None:
     source, mask = str(patchwork), str(tmp_path / "mask.tif")
     processing.run("dehaze:segmentmask", {"INPUT": source, "SEGMENTER": "slic", "OUTPUT": mask})
+    shared = {"INPUT": source, "MODEL": "tiny"}
 
     made = processing.run(
         "dehaze:samguided",
-        {"INPUT": source, "SEGMENTER": "slic", "OUTPUT": str(tmp_path / "a.tif")},
+        {**shared, "SEGMENTER": "slic", "OUTPUT": str(tmp_path / "a.tif")},
     )
     given = processing.run(
-        "dehaze:samguided", {"INPUT": source, "MASK": mask, "OUTPUT": str(tmp_path / "b.tif")}
+        "dehaze:samguided", {**shared, "MASK": mask, "OUTPUT": str(tmp_path / "b.tif")}
     )
 
     assert pixels(made["OUTPUT"]) == pixels(given["OUTPUT"])
