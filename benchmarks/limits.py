@@ -13,7 +13,6 @@ picture of 8 bits can do better.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -36,6 +35,7 @@ from dehaze_core.metrics.full_reference import psnr
 from dehaze_core.metrics.pairs import Pair, Picture, find_pairs, load_picture
 from dehaze_core.models import load_model
 from dehaze_core.models.dehazexl.lite import DehazeXLLite
+from dehaze_core.scene import manifest_rows
 from dehaze_core.scene.srgb import srgb_decode, srgb_encode
 
 TITLE = "What is missing"
@@ -97,12 +97,7 @@ def _psnr(picture: Picture, clear: Picture) -> float:
 
 def read_truth(folder: Path) -> dict[str, PixelHaze]:
     """Return the haze that pairs were made with, by name; empty where nothing tells."""
-    manifest = folder / "MANIFEST.csv"
-    if not manifest.is_file():
-        return {}
-    with manifest.open(newline="", encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines) if row.get("trans")]
-    return {row["id"]: _truth(folder, row) for row in rows}
+    return {row["id"]: _truth(folder, row) for row in manifest_rows(folder) if row.get("trans")}
 
 
 def _truth(folder: Path, row: dict[str, str]) -> PixelHaze:

@@ -14,12 +14,14 @@ import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import typer
 
 from dehaze_core.benchmark.document import insert_section
-from dehaze_core.benchmark.tables import Table
+from dehaze_core.benchmark.tables import Table, spread_text
+from dehaze_core.metrics.pairs import CLEAR_LEVEL
+from dehaze_core.metrics.statistics import Spread
 
 LEVELS = ("L1", "L2", "L3", "L4")
 GROUPS = {**{level: (level,) for level in LEVELS}, "L3 and L4": LEVELS[2:], "all hazy": LEVELS}
@@ -46,18 +48,14 @@ def means(path: Path) -> dict[str, float]:
     return {
         **{name: mean("psnr_out", levels, rows) for name, levels in GROUPS.items()},
         LARGE: mean("psnr_out", LEVELS, large),
-        CLEAR: mean("change_dn", ("L0",), rows),
+        CLEAR: mean("change_dn", (CLEAR_LEVEL,), rows),
     }
 
 
 def line(name: str, seeds: list[dict[str, float]]) -> tuple[str, ...]:
     """Return a row of the table: mean and, of more than one seed, SD of every group."""
-    cells = []
-    for group in HEADINGS[2:]:
-        values = [seed[group] for seed in seeds]
-        spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-        cells.append(f"{fmean(values):.2f}{spread}")
-    return (name, str(len(seeds)), *cells)
+    spreads = (Spread.of(seed[group] for seed in seeds) for group in HEADINGS[2:])
+    return (name, str(len(seeds)), *(spread_text(spread, 2) for spread in spreads))
 
 
 def difference(

@@ -106,10 +106,8 @@ def summary(results: PairResults) -> dict[str, float]:
     numbers = {key: results.spread(first, PSNR, choice).mean for key, choice in chosen.items()}
     for other in (method.name for method in results.contest.methods[1:] if method.model):
         for key, choice in chosen.items():
-            gain = (
-                results.spread(first, PSNR, choice).mean - results.spread(other, PSNR, choice).mean
-            )
-            numbers[f"{key} above {other}"] = gain
+            theirs = results.spread(other, PSNR, choice).mean
+            numbers[f"{key} above {other}"] = numbers[key] - theirs
     for heading, measure in (("SSIM", SSIM), ("CIEDE2000", CIEDE), ("spectral angle", ANGLE)):
         numbers[heading] = results.spread(first, measure).mean
     improved = results.improved(first)

@@ -7,8 +7,9 @@ and fine in the next. It has to become one region.
 1. A region that reaches into the border of its tile is a piece, as in Segment Anything. Pieces of
    neighbouring tiles that agree where both tiles look are put together.
 2. Of whole regions of different tiles that are alike, the finest stays, then the surest.
-3. A piece goes if a region completes it: is alike as far as the piece's tile shows it. Pieces that
-   nothing completes stay; they are better than a hole.
+3. A piece goes if a region completes it: is alike as far as the piece's tile shows it; or if the
+   neighbouring tiles show it and found it to be of other regions. Other pieces stay; they are
+   better than a hole.
 """
 
 from __future__ import annotations
